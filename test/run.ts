@@ -1,0 +1,50 @@
+/**
+ * `npm test`: every `test/**\/*.test.ts` with node:test, under c8, held against the coverage thresholds.
+ *
+ *     npm test                      everything, with coverage
+ *     npm test -- core/pick raw     only files whose path contains one of the words, without coverage
+ *
+ * The files are listed here because `node --test` understands globs only from Node 21 on and never looks for `.ts` on Node 20.
+ * What is measured rather than tested lives in `test/bench` and `test/matrix` and has commands of its own.
+ */
+import { spawnSync } from 'node:child_process'
+import { readdirSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join, sep } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+/** A file that takes longer hangs: the slowest ones build and pack the project, which takes well under two minutes on two cores. */
+const FILE_TIMEOUT_MS = 5 * 60_000
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const c8 = createRequire(import.meta.url).resolve('c8/bin/c8.js')
+const elsewhere = [join('test', 'bench') + sep, join('test', 'matrix') + sep]
+const words = process.argv.slice(2).map((word) => word.replaceAll('/', sep))
+
+const files = readdirSync(join(root, 'test'), { recursive: true, encoding: 'utf8' })
+  .map((file) => join('test', file))
+  .filter((file) => file.endsWith('.test.ts') && !elsewhere.some((folder) => file.startsWith(folder)))
+  .filter((file) => words.length === 0 || words.some((word) => file.includes(word)))
+  .sort()
+
+if (files.length === 0) {
+  console.error(`no test file matches ${words.join(' ')}`)
+  process.exit(1)
+}
+
+/** Without what a developer's shell may hold: a proxy, a key or options of ours would lead the tests out of the loopback. */
+const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(https?_proxy|no_proxy|all_proxy|node_use_env_proxy|openai_.*|azure_openai_.*)$/i.test(name)))
+
+function run (args: string[]): number {
+  const { status, error } = spawnSync(process.execPath, args, { cwd: root, env, stdio: ['ignore', 'inherit', 'inherit'] })
+  if (error !== undefined) console.error(error)
+  return status ?? 1
+}
+
+const tests = ['--import', 'tsx', '--test', '--test-reporter=spec', `--test-timeout=${FILE_TIMEOUT_MS}`, ...files]
+if (words.length > 0) process.exit(run(tests))
+
+// The thresholds for everything are in .c8rc.json; the core, which is pure, has to be covered whole.
+const all = run([c8, process.execPath, ...tests])
+const core = run([c8, 'check-coverage', '--include', 'src/core/**/*.ts', '--100'])
+process.exit(all || core)

@@ -7,6 +7,7 @@ import { Agent, request } from 'undici'
 import { startScriptedBackend } from './scripted-backend.js'
 import { strangerCertificate, testCertificate } from './tls.js'
 import { gate } from './gate.js'
+import { assertNothingLeftOpen, openHandles } from './open-handles.js'
 import { turns, until, within } from './until.js'
 
 describe('a scripted backend', () => {
@@ -185,5 +186,33 @@ describe('promises without sleeping', () => {
   test('within lets a promise through and names the one that is late', async () => {
     assert.equal(await within(Promise.resolve(1), 'one'), 1)
     await assert.rejects(within(new Promise(() => {}), 'the letter', 5), /^Error: the letter: not within 5 ms$/)
+  })
+})
+
+describe('open handles', () => {
+  test('a server and a timer that were left are named, and once closed they are not', async () => {
+    const before = openHandles()
+    await assertNothingLeftOpen(before)
+    const backend = await startScriptedBackend()
+    const timer = setTimeout(() => {}, 60_000)
+    await assert.rejects(assertNothingLeftOpen(before, 5), /^Error: still open: .*1 TCPServerWrap/)
+    await assert.rejects(assertNothingLeftOpen(before, 5), /1 Timeout/)
+    clearTimeout(timer)
+    await backend.close()
+    await assertNothingLeftOpen(before)
+  })
+
+  test('a connection that the client keeps busy is one', async (t) => {
+    const before = openHandles()
+    const backend = await startScriptedBackend()
+    const agent = new Agent()
+    t.after(() => agent.destroy())
+    const answer = request(backend.url, { dispatcher: agent }).catch(() => {})
+    await backend.next()
+    await assert.rejects(assertNothingLeftOpen(before, 5), /TCPSocketWrap/)
+    await backend.close()
+    await answer
+    await agent.destroy()
+    await assertNothingLeftOpen(before)
   })
 })

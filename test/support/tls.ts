@@ -9,10 +9,13 @@ export interface TestCertificate {
   readonly key: string
 }
 
+/** Host names that only tests know; a proxy or a `connect` function leads to them. */
+const NAMES = ['localhost', 'east.example', 'west.example', 'north.example', 'api.example', '*.openai.example']
+
 let shared: Promise<TestCertificate> | undefined
 
 /**
- * A certificate for `localhost`, `*.localhost` and 127.0.0.1 under a CA of its own; made at run time, once per process, and never
+ * A certificate for 127.0.0.1 and the names above under a CA of its own; made at run time, once per process, and never
  * written to disk. Valid from yesterday, for clocks that differ, for a week.
  */
 export function testCertificate (): Promise<TestCertificate> {
@@ -50,7 +53,7 @@ async function issue (): Promise<TestCertificate> {
       { name: 'extKeyUsage', serverAuth: true },
       {
         name: 'subjectAltName',
-        altNames: [{ type: 2, value: 'localhost' }, { type: 2, value: '*.localhost' }, { type: 7, ip: '127.0.0.1' }],
+        altNames: [...NAMES.map((value) => ({ type: 2, value }) as const), { type: 7, ip: '127.0.0.1' }],
       },
     ],
   })

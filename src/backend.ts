@@ -1,0 +1,153 @@
+/** One backend, as it was configured: who it is, and with which credential it is spoken to. */
+import type { BackendConfig } from './core/types.js'
+import { parseBaseUrl, type BaseUrl } from './base-url.js'
+import { checkBoolean, checkInteger, checkNumber, describe, describeKind, joinPath, readOptions, readStrings } from './checks.js'
+import { readCredential, type Credential, type CredentialOption } from './credential.js'
+import { DEFAULTS } from './defaults.js'
+import { InvalidOptionsError } from './errors.js'
+
+/** One backend among `backends`. */
+export interface BackendOptions {
+  /**
+   * Base URL: what stands before the part of a request's URL that all backends have in common. A bare host means
+   * `https://host`. Percent-encoding and letter case of its path are kept. It has no query (see `query`), no user
+   * name or password (see `apiKey`, `bearerToken`), no dot segments and no encoded slashes.
+   * @example 'https://my-resource.openai.azure.com/openai/v1', 'https://api.openai.com/v1', 'my-resource.openai.azure.com'
+   */
+  url: string
+  /**
+   * Integer from 1. The lowest number that is available gets the request; a higher one is only used while all lower
+   * ones are out. It does not split traffic: that is what `weight` does among backends of one priority.
+   */
+  priority: number
+  /**
+   * Share of the traffic among the available backends of the same priority, above 0 and up to 1,000,000. Only the
+   * relation counts: 3 beside 1 is three quarters.
+   * @default 1
+   */
+  weight?: number | undefined
+  /**
+   * What logs, events and `status()` call the backend. Unique; needed when two backends have the same URL.
+   * @default host with port and base path: 'my-resource.openai.azure.com/openai/v1'
+   */
+  name?: string | undefined
+  /**
+   * Key of an Azure OpenAI resource, sent as `api-key`; or a function that gives it, asked for every attempt. With a
+   * credential of its own a backend never sees the caller's. An option that is there but `undefined` (a missing
+   * environment variable) is an error, not "none".
+   * @default none: the caller's own credential is passed on
+   * @example process.env.AZURE_KEY_WEST
+   * @see https://learn.microsoft.com/azure/ai-services/openai/reference#authentication
+   */
+  apiKey?: CredentialOption | undefined
+  /**
+   * Token (Microsoft Entra ID) or key (OpenAI), without the word Bearer, sent as `authorization: Bearer ...`; or a
+   * function that gives it, asked for every attempt: it should cache. When it fails the request goes to the next
+   * backend. Not together with `apiKey`.
+   * @default none: the caller's own credential is passed on
+   * @example getBearerTokenProvider(new DefaultAzureCredential(), 'https://cognitiveservices.azure.com/.default')
+   * @see https://learn.microsoft.com/azure/ai-services/openai/how-to/managed-identity
+   */
+  bearerToken?: CredentialOption | undefined
+  /**
+   * What this backend calls a deployment or model that callers call otherwise. Rewrites `/deployments/{name}/` in the
+   * path and the top-level `model` of a JSON body that is in hand; a streamed body is not rewritten.
+   * @default none: names are passed on
+   * @example { 'gpt-4o': 'my-gpt4o-eu' }
+   */
+  models?: Readonly<Record<string, string>> | undefined
+  /**
+   * Query parameters that this backend needs. Each replaces the caller's parameter of that name or is added; others stay.
+   * @default none
+   * @example { 'api-version': '2024-10-21' }
+   */
+  query?: Readonly<Record<string, string>> | undefined
+  /**
+   * Takes the requests that name things which live on one backend (files, batches, threads, stored responses, ...).
+   * They go there and nowhere else. At most one backend is the home.
+   * @default false; without any home it is the first listed of the lowest priority number
+   */
+  home?: boolean | undefined
+}
+
+const KNOWN = ['url', 'priority', 'weight', 'name', 'apiKey', 'bearerToken', 'models', 'query', 'home'] as const
+
+/** Keeps sums and quotients of weights far from what a double cannot tell apart (2^53). */
+const MAX_WEIGHT = 1_000_000
+
+/** A backend whose options were checked. Frozen. */
+export class Backend implements BackendConfig {
+  readonly name: string
+  /** Base URL in normal form: `origin` and `basePath`. */
+  readonly url: string
+  readonly priority: number
+  readonly weight: number
+  readonly ownsCredential: boolean
+  /** Without a prototype: only what was configured is found in it. */
+  readonly models: Readonly<Record<string, string>> | undefined
+  /** `https://host`, with `:port` unless it is the scheme's own. */
+  readonly origin: string
+  /** What the `host` header says. */
+  readonly host: string
+  /** `''` or `/openai/v1`: never a slash at the end. */
+  readonly basePath: string
+  readonly home: boolean
+  /** Shows no secret, however it is printed. */
+  readonly credential: Credential | undefined
+  // Private, since gateways take keys as query parameters too: in no inspection and no JSON of this object.
+  readonly #query: readonly (readonly [string, string])[] | undefined
+
+  /** @throws InvalidOptionsError */
+  constructor(options: unknown, path: string) {
+    const { weight = DEFAULTS.weight, home = DEFAULTS.home, ...given } = readOptions(options, path, KNOWN)
+    const base = parseBaseUrl(given.url, `${path}.url`)
+    this.url = base.href
+    this.origin = base.origin
+    this.host = base.origin.slice(base.origin.indexOf('//') + 2)
+    this.basePath = base.basePath
+    this.name = readName(given.name, `${path}.name`, this.host + base.basePath)
+    this.priority = checkInteger(given.priority, `${path}.priority`, 1)
+    this.weight = checkNumber(weight, `${path}.weight`, { min: 0, above: true, max: MAX_WEIGHT })
+    this.credential = readCredential(given, path, this.name)
+    this.ownsCredential = this.credential !== undefined
+    this.models = readModels(given.models, `${path}.models`)
+    this.#query = readQuery(given.query, `${path}.query`)
+    this.home = checkBoolean(home, `${path}.home`)
+    Object.freeze(this)
+  }
+
+  /** Names and values to set in the query, not encoded. */
+  get query(): readonly (readonly [string, string])[] | undefined {
+    return this.#query
+  }
+
+  get base(): BaseUrl {
+    return { href: this.url, origin: this.origin, basePath: this.basePath }
+  }
+}
+
+function readName(value: unknown, path: string, fallback: string): string {
+  if (value === undefined) return fallback
+  // A name stands in log lines and metrics labels: a line break in it could forge a line.
+  if (typeof value === 'string' && /^[^\p{Cc}\p{Zl}\p{Zp}]{1,200}$/u.test(value) && value.trim() === value) return value
+  throw new InvalidOptionsError(path, 'must be a string of 1 to 200 printable characters without white space around it', describe(value))
+}
+
+function readModels(value: unknown, path: string): Readonly<Record<string, string>> | undefined {
+  if (value === undefined) return undefined
+  const models = readStrings(value, path)
+  for (const [name, target] of Object.entries(models)) {
+    // As a path segment these would name another path, not a deployment.
+    if (/^\.{0,2}$/.test(target) || /\p{Cc}/u.test(target)) {
+      throw new InvalidOptionsError(joinPath(path, name), 'must be the name of a deployment or model', describe(target))
+    }
+  }
+  return Object.keys(models).length === 0 ? undefined : models
+}
+
+function readQuery(value: unknown, path: string): readonly (readonly [string, string])[] | undefined {
+  if (value === undefined) return undefined
+  const entries = Object.entries(readStrings(value, path))
+  if (entries.some(([name]) => name === '')) throw new InvalidOptionsError(path, 'must have no parameter without a name', describeKind(''))
+  return entries.length === 0 ? undefined : Object.freeze(entries.map((entry) => Object.freeze(entry)))
+}

@@ -115,7 +115,7 @@ function isReference (node: ts.Identifier): boolean {
   if (ts.isBindingElement(parent)) return parent.initializer === node
   if (ts.isShorthandPropertyAssignment(parent)) return true
   if (ts.isQualifiedName(parent) || ts.isTypeNode(parent) || ts.isTypeElement(parent)) return false
-  if (ts.isNamedDeclaration(parent)) return parent.name !== node
+  if ((parent as { name?: ts.Node }).name === node) return false
   return !ts.isLabeledStatement(parent) && !ts.isBreakOrContinueStatement(parent)
 }
 

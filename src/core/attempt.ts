@@ -1,0 +1,36 @@
+import type { Backend, ScopeState } from './backend.js'
+import type { Probing } from './health.js'
+import type { Attempt, BackendConfig, OutcomeClass, PoolRequest } from './types.js'
+
+/** The one thing that is allocated for an attempt. Beyond what the shell may read, it carries what `headers` and `settle` need. */
+export class PoolAttempt<B extends BackendConfig> implements Attempt<B> {
+  readonly kind = 'send'
+  readonly backend: B
+  readonly number: number
+  readonly startedAt: number
+
+  readonly request: PoolRequest
+  readonly target: Backend<B>
+  readonly scope: ScopeState
+  /** The probe slot, when this attempt took it. */
+  readonly probe: Probing | undefined
+  outcome: OutcomeClass | undefined = undefined
+  status = 0
+  latencyMs = 0
+  isSettled = false
+
+  constructor(request: PoolRequest, target: Backend<B>, scope: ScopeState, probe: Probing | undefined, now: number) {
+    this.backend = target.config
+    this.number = request.attempts
+    this.startedAt = now
+    this.request = request
+    this.target = target
+    this.scope = scope
+    this.probe = probe
+  }
+
+  /** Whether this attempt decides on the backend's readmission. Once the state has moved on, it no longer does. */
+  get isProbe(): boolean {
+    return this.probe !== undefined && this.target.health === this.probe
+  }
+}

@@ -1,0 +1,96 @@
+import { ScopeState, type Backend } from './backend.js'
+import type { Pacer } from './pacer.js'
+import type { BackendConfig } from './types.js'
+import { WaitQueue } from './wait-queue.js'
+
+/** A scope that was not used for so long is forgotten: ten times the longest rate-limit window (a minute) of the services. */
+const FORGET_AFTER_MS = 10 * 60_000
+
+/** Looking for forgotten scopes costs a pass over all of them; once a minute that is nothing. */
+const SWEEP_EVERY_MS = 60_000
+
+/** All that the requests of one scope meet: where the scope stands on every backend, and who waits for it. */
+export class Lane {
+  /** As the caller names it. */
+  readonly scope: string
+  /** By the backends' positions in the roster; `undefined` where the scope was never used. */
+  states: (ScopeState | undefined)[] = []
+  readonly queue = new WaitQueue()
+  usedAt = -Infinity
+
+  constructor(scope: string) {
+    this.scope = scope
+  }
+}
+
+/** The lanes of a pool. Finding one costs a comparison of strings, so that no backend has to look anything up by name. */
+export class Lanes<B extends BackendConfig> {
+  readonly #createPacer: () => Pacer | undefined
+  readonly #lanes = new Map<string, Lane>()
+  #backends: readonly Backend<B>[]
+  #last = new Lane('')
+  #sweepAt: number
+
+  constructor(backends: readonly Backend<B>[], createPacer: () => Pacer | undefined, now: number) {
+    this.#createPacer = createPacer
+    this.#backends = backends
+    this.#lanes.set('', this.#last)
+    this.#sweepAt = now + SWEEP_EVERY_MS
+  }
+
+  get all(): Iterable<Lane> {
+    return this.#lanes.values()
+  }
+
+  of(scope: string, now: number): Lane {
+    if (now >= this.#sweepAt) this.#sweep(now)
+    if (this.#last.scope !== scope) this.#last = this.#lanes.get(scope) ?? this.#open(scope)
+    this.#last.usedAt = now
+    return this.#last
+  }
+
+  /** The scope's state on a backend that is about to be used. */
+  stateOn(backend: Backend<B>, lane: Lane, now: number): ScopeState {
+    const known = lane.states[backend.index]
+    if (known !== undefined) return known
+    const name = backend.scopeName(lane.scope)
+    let state = backend.scopes.get(name)
+    if (state === undefined) {
+      state = new ScopeState(name, this.#createPacer(), now)
+      backend.scopes.set(name, state)
+    }
+    lane.states[backend.index] = state
+    return state
+  }
+
+  /** After an update the backends' positions, and what they call a scope, are others. */
+  rebase(backends: readonly Backend<B>[]): void {
+    this.#backends = backends
+    for (const lane of this.#lanes.values()) this.#connect(lane)
+  }
+
+  #open(scope: string): Lane {
+    const lane = new Lane(scope)
+    this.#connect(lane)
+    this.#lanes.set(scope, lane)
+    return lane
+  }
+
+  #connect(lane: Lane): void {
+    lane.states = this.#backends.map((backend) => backend.scopes.get(backend.scopeName(lane.scope)))
+  }
+
+  #sweep(now: number): void {
+    this.#sweepAt = now + SWEEP_EVERY_MS
+    const before = now - FORGET_AFTER_MS
+    for (const [scope, lane] of this.#lanes) {
+      if (lane.usedAt < before && lane.queue.length === 0 && lane !== this.#last) this.#lanes.delete(scope)
+    }
+    for (const backend of this.#backends) {
+      for (const [name, state] of backend.scopes) {
+        if (state.usedAt < before && state.inFlight === 0 && state.cooldownUntil <= now) backend.scopes.delete(name)
+      }
+    }
+    this.rebase(this.#backends)
+  }
+}

@@ -1,0 +1,299 @@
+import { PoolAttempt } from './attempt.js'
+import type { Backend } from './backend.js'
+import { classify, isDelivered, mayBeThrottled } from './classify.js'
+import { decide } from './decide.js'
+import { AVAILABLE, type HealthEvent, type Probing } from './health.js'
+import { Lanes, type Lane } from './lane.js'
+import type { Pacer } from './pacer.js'
+import { Picker, type Shortage } from './pick.js'
+import { readRetryAfter } from './retry-after.js'
+import { RetryBudget } from './retry-budget.js'
+import { Roster } from './roster.js'
+import { describeBackend } from './status.js'
+import type {
+  Acquisition, Attempt, AttemptEnd, BackendConfig, OutcomeClass, PoolConfig, PoolListener, PoolRequest, PoolStatus,
+  ResponseHeaders, SurfaceReason, System,
+} from './types.js'
+import type { Waiter } from './wait-queue.js'
+import { MAX_WAITERS, WaitRoom } from './wait-room.js'
+
+const WAIT = Object.freeze({ kind: 'wait' })
+const CLOSED = Object.freeze({ kind: 'closed' })
+const SURFACE = Object.freeze({
+  'attempts': Object.freeze({ kind: 'surface', reason: 'attempts' }),
+  'budget': Object.freeze({ kind: 'surface', reason: 'budget' }),
+  'no-backend': Object.freeze({ kind: 'surface', reason: 'no-backend' }),
+  'pinned': Object.freeze({ kind: 'surface', reason: 'pinned' }),
+})
+
+/** What an answer says of a backend's health. Being throttled, or right to refuse, says nothing; a probe gives its slot back. */
+const HEALTH_EVENTS: Readonly<Record<OutcomeClass, HealthEvent>> = {
+  success: 'success', answered: 'release', throttled: 'release', failed: 'failed', misconfigured: 'misconfigured', ignored: 'release',
+}
+
+/** The shortest wait that `retry-after-ms` can express. */
+const SHORTEST_RETRY_MS = 1
+
+/**
+ * All that is known of a set of backends, and every decision on where a request goes. Synchronous; time comes in with
+ * each call.
+ */
+export class Pool<B extends BackendConfig> {
+  readonly #system: System
+  readonly #listener: PoolListener<B>
+  readonly #random: () => number
+  readonly #picker: Picker<B>
+  readonly #lanes: Lanes<B>
+  readonly #room: WaitRoom<B>
+  #config: PoolConfig<B>
+  #roster: Roster<B>
+  #budget: RetryBudget
+  #maxAttempts: number
+  #isClosed = false
+
+  constructor(config: PoolConfig<B>, system: System, listener: PoolListener<B>) {
+    const now = system.now()
+    this.#system = system
+    this.#listener = listener
+    this.#random = () => system.random()
+    this.#config = config
+    this.#roster = new Roster(config, [])
+    this.#maxAttempts = boundAttempts(config)
+    this.#budget = new RetryBudget(config.retryBudget.ratio, config.retryBudget.minPerSecond, now)
+    this.#picker = new Picker(system)
+    this.#lanes = new Lanes(this.#roster.backends, () => this.#createPacer(), now)
+    this.#room = new WaitRoom(system, (lane, request, at) => this.#picker.pick(this.#roster, lane, request, at))
+  }
+
+  /** Where the request goes: the first time, again after each attempt that did not work, and after `wake`. */
+  acquire(request: PoolRequest, now: number): Acquisition<B> {
+    if (this.#isClosed) return this.#turnAway(request, now)
+    const lane = this.#lanes.of(request.scope, now)
+    if (request.pinned) return this.#acquireHome(request, lane, now)
+    const waiter = this.#room.size === 0 ? undefined : this.#room.find(request)
+    if (waiter !== undefined) return this.#resume(waiter, lane, now)
+    const found = this.#picker.pick(this.#roster, lane, request, now)
+    if (request.attempts === 0) {
+      this.#budget.deposit(now)
+      if (found.kind === 'backend' && lane.queue.length === 0) return this.#send(request, lane, found, now)
+    }
+    return this.#goOn(request, lane, found, now)
+  }
+
+  /** Final response headers (status 200 and up, or 101). What they mean; whatever is not delivered is for `acquire` to go on with. */
+  headers(attempt: Attempt<B>, status: number, headers: ResponseHeaders, now: number): OutcomeClass {
+    const made = attempt as PoolAttempt<B>
+    if (made.outcome !== undefined) return made.outcome
+    const { request, target, scope } = made
+    const hint = mayBeThrottled(status) ? readRetryAfter(headers, this.#config.maxCooldownMs, this.#system) : undefined
+    const outcome = classify(status, hint, target.config.ownsCredential)
+    made.status = status
+    made.latencyMs = now - made.startedAt
+    this.#conclude(made, outcome, HEALTH_EVENTS[outcome], now)
+    if (outcome === 'success') target.lastLatencyMs = made.latencyMs
+    if (outcome === 'throttled') {
+      const cooldownMs = hint?.ms ?? this.#config.cooldownMs
+      if (scope.coolDown(cooldownMs, this.#random, now)) {
+        this.#listener.cooldown(target.config, scope.name, scope.cooldownUntil - now, hint?.source ?? 'default', status)
+      }
+    }
+    scope.pacer?.observe(outcome, status, headers, hint?.ms, request.bodyBytes, made.startedAt, now)
+    if (isDelivered(outcome)) this.#listener.answered(request, made, status, made.latencyMs)
+    if (this.#room.size !== 0) this.#room.wakeBy(now, now)
+    return outcome
+  }
+
+  /** The end of an attempt, once; a second time does nothing. */
+  settle(attempt: Attempt<B>, end: AttemptEnd, now: number): void {
+    const made = attempt as PoolAttempt<B>
+    if (made.isSettled) return
+    made.isSettled = true
+    const { target, scope, request } = made
+    target.inFlight--
+    scope.inFlight--
+    scope.usedAt = now
+    const outcome = made.outcome
+    const isFailure = end !== 'completed' && end !== 'aborted'
+    if (outcome === undefined) {
+      if (isFailure) this.#conclude(made, 'failed', 'unreachable', now)
+      else this.#conclude(made, 'ignored', 'release', now)
+    } else if (isFailure && isDelivered(outcome)) {
+      target.failures++
+      scope.failures++
+    }
+    scope.pacer?.finished(end, outcome !== undefined, request.bodyBytes, made.startedAt, now)
+    if (this.#room.size !== 0) this.#room.wakeBy(now, now)
+  }
+
+  /** A request that waits and is aborted goes at once. Harmless when it does not wait. */
+  leave(request: PoolRequest, now: number): void {
+    const waiter = this.#room.find(request)
+    if (waiter !== undefined) this.#room.leave(waiter, now)
+  }
+
+  /** Backends that stay (same name and URL) keep their state; attempts on those that go may still settle. */
+  update(config: PoolConfig<B>, now: number): void {
+    const { ratio, minPerSecond } = config.retryBudget
+    if (ratio !== this.#budget.ratio || minPerSecond !== this.#budget.minPerSecond) {
+      this.#budget = new RetryBudget(ratio, minPerSecond, now)
+    }
+    this.#config = config
+    this.#roster = new Roster(config, this.#roster.backends)
+    this.#maxAttempts = boundAttempts(config)
+    this.#lanes.rebase(this.#roster.backends)
+    // Who was out for a wrong credential may have a new one.
+    for (const backend of this.#roster.backends) {
+      if (backend.health.kind !== 'available' && backend.health.reason === 'misconfigured') this.#feed(backend, 'success', false, now)
+    }
+    this.#room.wakeBy(now, now)
+  }
+
+  /** Waiters are woken and find the pool closed; attempts in flight may still settle. */
+  close(): void {
+    this.#isClosed = true
+    this.#room.wakeAll()
+  }
+
+  status(now: number): PoolStatus {
+    const { backends } = this.#roster
+    for (const backend of backends) {
+      for (const scope of backend.scopes.values()) {
+        if (scope.noticeEnd(now)) this.#listener.readmitted(backend.config, scope.name, 'cooldown')
+      }
+    }
+    return { waiting: this.#room.size, backends: backends.map((backend) => describeBackend(backend, now)) }
+  }
+
+  /** Stateful paths: one attempt at home, whatever the state of the backend. */
+  #acquireHome(request: PoolRequest, lane: Lane, now: number): Acquisition<B> {
+    return request.attempts > 0 ? this.#surface(request, 'pinned') : this.#send(request, lane, this.#roster.home, now)
+  }
+
+  /** After an attempt that did not work, or when nobody can take the request at first. */
+  #goOn(request: PoolRequest, lane: Lane, found: Backend<B> | Shortage, now: number): Acquisition<B> {
+    const to = found.kind === 'backend' ? found : undefined
+    // First come first served: newcomers pass nobody who waits already, even where a backend is free.
+    const isFree = to !== undefined && (request.attempts > 0 || lane.queue.length === 0)
+    const throttledMs = found.kind === 'shortage' ? found.throttledMs : isFree ? Infinity : 0
+    const changeMs = found.kind === 'shortage' ? found.changeMs : 0
+    const patienceMs = this.#patienceMs(request, lane, now)
+    const { attempts, lastOutcome } = request
+    const decision = decide({ attempts, maxAttempts: this.#maxAttempts, lastOutcome, isFree, throttledMs, patienceMs })
+    if (decision === 'attempts' || decision === 'no-backend') return this.#surface(request, decision)
+    if (decision === 'reject') return this.#reject(request, lane, throttledMs, 'throttled', now)
+    if (decision === 'wait' && this.#room.size >= MAX_WAITERS) return this.#reject(request, lane, throttledMs, 'queue-full', now)
+    if (lastOutcome === 'failed' && !this.#budget.withdraw(now)) return this.#surface(request, 'budget')
+    const last = lastAttempt<B>(request)
+    if (last !== undefined) this.#listener.failover(request, last, last.outcome ?? 'failed', decision === 'send' ? to?.config : undefined)
+    if (decision === 'send' && to !== undefined) return this.#send(request, lane, to, now)
+    if (Number.isNaN(request.waitingSince)) request.waitingSince = now
+    this.#room.enter(lane, request, now + patienceMs, now + throttledMs, now + changeMs, now)
+    this.#listener.waiting(request, this.#room.size)
+    return WAIT
+  }
+
+  /** A request that was held asks again. */
+  #resume(waiter: Waiter, lane: Lane, now: number): Acquisition<B> {
+    const request = waiter.request
+    waiter.isWoken = false
+    if (now >= waiter.forgiveAt) request.tried = undefined
+    const found = this.#picker.pick(this.#roster, lane, request, now)
+    if (found.kind === 'backend') {
+      this.#room.serve(waiter, now)
+      this.#listener.waited(request, now - waiter.enteredAt, this.#room.size)
+      return this.#send(request, lane, found, now)
+    }
+    const { throttledMs, changeMs } = found
+    if (now >= waiter.deadline || (throttledMs !== Infinity && now + throttledMs > waiter.deadline)) {
+      this.#room.leave(waiter, now)
+      return this.#reject(request, lane, throttledMs, 'throttled', now)
+    }
+    this.#room.wakeBy(Math.min(now + changeMs, waiter.deadline), now)
+    return WAIT
+  }
+
+  #send(request: PoolRequest, lane: Lane, backend: Backend<B>, now: number): PoolAttempt<B> {
+    const scope = this.#lanes.stateOn(backend, lane, now)
+    let probe: Probing | undefined
+    if (backend.health !== AVAILABLE && backend.feed('probe', false, now, this.#random)) probe = backend.health as Probing
+    if (scope.noticeEnd(now)) this.#listener.readmitted(backend.config, scope.name, 'cooldown')
+    request.attempts++
+    backend.attempts++
+    backend.inFlight++
+    scope.attempts++
+    scope.inFlight++
+    scope.usedAt = now
+    scope.pacer?.sent(request.bodyBytes, now)
+    const attempt = new PoolAttempt(request, backend, scope, probe, now)
+    this.#listener.picked(request, attempt)
+    return attempt
+  }
+
+  #conclude(attempt: PoolAttempt<B>, outcome: OutcomeClass, event: HealthEvent, now: number): void {
+    const { request, target, scope } = attempt
+    attempt.outcome = outcome
+    request.lastOutcome = outcome
+    if (outcome === 'success') {
+      target.successes++
+      scope.successes++
+    } else if (outcome === 'throttled') {
+      target.throttled++
+      scope.throttled++
+    } else if (outcome === 'failed' || outcome === 'misconfigured') {
+      target.failures++
+      scope.failures++
+    }
+    if (!isDelivered(outcome) && outcome !== 'ignored') (request.tried ??= []).push(attempt)
+    this.#feed(target, event, attempt.isProbe, now)
+  }
+
+  /** Health moves on, and the listener learns what people want to know. */
+  #feed(backend: Backend<B>, event: HealthEvent, isProbe: boolean, now: number): void {
+    const wasOut = backend.health.kind !== 'available'
+    if (!backend.feed(event, isProbe, now, this.#random)) return
+    const { health } = backend
+    if (health.kind === 'available' && wasOut) this.#listener.readmitted(backend.config, undefined, 'ejected')
+    if (health.kind === 'ejected' && event !== 'release') this.#listener.ejected(backend.config, health.until - now, health.reason)
+  }
+
+  /** No further attempt: the last real answer, or error, is the caller's. */
+  #surface(request: PoolRequest, reason: SurfaceReason): Acquisition<B> {
+    const last = lastAttempt<B>(request)
+    if (last !== undefined && last.status > 0) this.#listener.answered(request, last, last.status, last.latencyMs)
+    this.#listener.exhausted(request, undefined, reason)
+    return SURFACE[reason]
+  }
+
+  #reject(request: PoolRequest, lane: Lane, throttledMs: number, reason: 'throttled' | 'queue-full', now: number): Acquisition<B> {
+    const slotMs = lane.queue.promiseSlot(throttledMs, this.#random, now)
+    const retryAfterMs = Math.max(SHORTEST_RETRY_MS, slotMs)
+    this.#listener.exhausted(request, retryAfterMs, reason)
+    return { kind: 'reject', retryAfterMs }
+  }
+
+  #turnAway(request: PoolRequest, now: number): Acquisition<B> {
+    this.leave(request, now)
+    return CLOSED
+  }
+
+  #patienceMs(request: PoolRequest, lane: Lane, now: number): number {
+    const { maxWaitMs } = this.#config
+    if (maxWaitMs === 0) return 0
+    const leftMs = Number.isNaN(request.waitingSince) ? maxWaitMs : request.waitingSince + maxWaitMs - now
+    return Math.max(0, Math.min(leftMs, lane.queue.patienceMs(maxWaitMs, now)))
+  }
+
+  /** Where pacing comes in. */
+  #createPacer(): Pacer | undefined {
+    return undefined
+  }
+}
+
+function boundAttempts(config: PoolConfig): number {
+  return config.maxAttempts ?? config.backends.length * (config.maxWaitMs > 0 ? 2 : 1)
+}
+
+/** The pool keeps failed attempts, not backends, in `tried`: the last of them is what is surfaced. */
+function lastAttempt<B extends BackendConfig>(request: PoolRequest): PoolAttempt<B> | undefined {
+  return request.tried?.at(-1) as PoolAttempt<B> | undefined
+}

@@ -1,0 +1,102 @@
+import { HeaderReader } from './headers.js'
+import type { CooldownSource, ResponseHeaders, System } from './types.js'
+
+/** How long an answer asks to be left alone, and which header said so. */
+export interface RetryHint {
+  /** Within [0, maxCooldownMs]. */
+  readonly ms: number
+  readonly source: Exclude<CooldownSource, 'default'>
+}
+
+// In the order of trust: the exact ones first; a rate limit's reset is the time until its bucket is full again,
+// which overstates the wait, so it comes last.
+const reader = new HeaderReader([
+  'retry-after-ms', 'x-ms-retry-after-ms', 'retry-after',
+  'x-ratelimit-remaining-requests', 'x-ratelimit-reset-requests',
+  'x-ratelimit-remaining-tokens', 'x-ratelimit-reset-tokens',
+])
+
+/** Nobody means to be left alone for more than a year: such a value is a mistake, and the next source is better. */
+const ABSURD_MS = 365 * 24 * 3_600_000
+
+/** No sensible value is longer ("Wednesday, 09-Nov-94 08:49:37 GMT" has 33 characters); keeps garbage cheap. */
+const LONGEST_VALUE = 48
+
+const UNIT_MS: Readonly<Record<string, number>> = { h: 3_600_000, m: 60_000, s: 1_000, ms: 1, us: 1e-3, 'µs': 1e-3, ns: 1e-6 }
+
+/**
+ * Reads how long an answer asks to be left alone: `retry-after-ms`, `x-ms-retry-after-ms`, `retry-after` (seconds, also
+ * with a fraction, or a date: RFC 9110 section 10.2.3), then `x-ratelimit-reset-*` of the limits whose `remaining` is 0,
+ * the longer where both are. Negative, empty, past, absurd and unreadable values count as absent. Never throws.
+ *
+ * @param maxMs upper bound of the result, in milliseconds.
+ * @returns `undefined` when no header says anything.
+ */
+export function readRetryAfter(headers: ResponseHeaders, maxMs: number, system: Pick<System, 'wallNow'>): RetryHint | undefined {
+  const values = reader.read(headers)
+  if (values === undefined) return undefined
+  const [exactMs, azureMs, seconds, remainingRequests, resetRequests, remainingTokens, resetTokens] = values
+  return toHint(readNumber(exactMs), 'retry-after-ms', maxMs)
+    ?? toHint(readNumber(azureMs), 'x-ms-retry-after-ms', maxMs)
+    ?? toHint(readSecondsOrDate(seconds, system), 'retry-after', maxMs)
+    ?? longer(
+      isUsedUp(remainingRequests) ? toHint(readDuration(resetRequests), 'x-ratelimit-reset-requests', maxMs) : undefined,
+      isUsedUp(remainingTokens) ? toHint(readDuration(resetTokens), 'x-ratelimit-reset-tokens', maxMs) : undefined,
+    )
+}
+
+/** True for the headers that exist to say "come back later". A rate limit's reset is on good answers too. */
+export function isRetryHeader(source: CooldownSource): boolean {
+  return source === 'retry-after-ms' || source === 'x-ms-retry-after-ms' || source === 'retry-after'
+}
+
+function toHint(ms: number, source: RetryHint['source'], maxMs: number): RetryHint | undefined {
+  return ms >= 0 && ms <= ABSURD_MS ? { ms: Math.min(ms, maxMs), source } : undefined
+}
+
+function longer(a: RetryHint | undefined, b: RetryHint | undefined): RetryHint | undefined {
+  if (a === undefined || b === undefined) return a ?? b
+  return b.ms > a.ms ? b : a
+}
+
+/** Digits with an optional fraction, or NaN. Not `Number()`: that takes '', '0x10', '1e9' and 'Infinity'. */
+function readNumber(text: string | undefined): number {
+  const trimmed = trim(text)
+  return /^\d+(?:\.\d+)?$/.test(trimmed) ? Number(trimmed) : NaN
+}
+
+function readSecondsOrDate(text: string | undefined, system: Pick<System, 'wallNow'>): number {
+  const seconds = readNumber(text)
+  return Number.isNaN(seconds) ? readDate(text, system) : seconds * 1_000
+}
+
+/** The three forms of RFC 9110 section 5.6.7 begin with the day's name; `Date.parse` alone would take almost anything. */
+function readDate(text: string | undefined, system: Pick<System, 'wallNow'>): number {
+  const trimmed = trim(text)
+  if (!/^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)/.test(trimmed)) return NaN
+  // The form of asctime() names no zone and means GMT, where Date.parse would take local time.
+  return Date.parse(trimmed.endsWith('GMT') ? trimmed : `${trimmed} GMT`) - system.wallNow()
+}
+
+/** Go's durations as OpenAI writes them (`17ms`, `6m0s`, `1h2m3.5s`), or Azure's whole seconds. NaN when it is neither. */
+function readDuration(text: string | undefined): number {
+  const trimmed = trim(text)
+  const seconds = readNumber(trimmed)
+  if (!Number.isNaN(seconds)) return seconds * 1_000
+  if (!/^(?:\d+(?:\.\d+)?(?:h|ms|m|s|us|µs|ns))+$/.test(trimmed)) return NaN
+  let ms = 0
+  for (const [, amount, unit] of trimmed.matchAll(/(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)/g)) {
+    // The expression has both groups, and names no other unit.
+    ms += Number(amount) * UNIT_MS[unit!]!
+  }
+  return ms
+}
+
+/** `-1` stands for "unknown" and is not "nothing left". */
+function isUsedUp(remaining: string | undefined): boolean {
+  return readNumber(remaining) === 0
+}
+
+function trim(text: string | undefined): string {
+  return text === undefined || text.length > LONGEST_VALUE ? '' : text.trim()
+}

@@ -1,0 +1,200 @@
+/**
+ * The words that the core and its callers share. Nothing here knows of undici, promises or sockets: time, chance
+ * and timers are handed in, so that every decision can be replayed in a test or in a simulator.
+ */
+
+/** A timer that can be called off. Calling it off twice, or after it fired, does nothing. */
+export interface Timer {
+  cancel(): void
+}
+
+/** What the core may ask of the world. The real one is `system.ts`; tests and the simulator bring their own. */
+export interface System {
+  /** Monotonic time in milliseconds, fractions included. Its zero means nothing. */
+  now(): number
+  /** Milliseconds since the Unix epoch. Only for dates in headers. */
+  wallNow(): number
+  /** Uniform in [0, 1). */
+  random(): number
+  /** Calls back once after `delayMs`. The timer keeps the process alive: a held request is work to be done. */
+  setTimer(callback: () => void, delayMs: number): Timer
+}
+
+/** What the core needs to know of a backend. The shell's own backend type extends it (URL, credential, ...). */
+export interface BackendConfig {
+  /** Unique in its pool; what logs, status and events call it. */
+  readonly name: string
+  /** Base URL as a string, without credentials. Identifies, with the name, a backend that stays over an update. */
+  readonly url: string
+  /** Integer from 1; lower goes first. */
+  readonly priority: number
+  /** Share among equals, > 0. */
+  readonly weight: number
+  /** True when the backend has its own credential: then a 401 or 403 is our misconfiguration, not the caller's. */
+  readonly ownsCredential: boolean
+  /** Deployment or model names as this backend knows them; limits belong to the name on the backend's side. */
+  readonly models: Readonly<Record<string, string>> | undefined
+}
+
+/** The part of the options that the core acts on. Every duration in milliseconds. */
+export interface PoolConfig<B extends BackendConfig = BackendConfig> {
+  readonly backends: readonly B[]
+  /** The backend that takes stateful paths. One of `backends`. */
+  readonly home: B
+  /** Upper bound on the attempts of one request; `undefined`: one per backend, twice that when `maxWaitMs` > 0. */
+  readonly maxAttempts: number | undefined
+  readonly maxWaitMs: number
+  readonly cooldownMs: number
+  readonly maxCooldownMs: number
+  readonly pacing: boolean
+  readonly latencyGuard: boolean
+  readonly retryBudget: { readonly ratio: number; readonly minPerSecond: number }
+}
+
+/**
+ * One request of the caller, as the pool sees it. The shell's request object implements this interface itself, so
+ * that nothing more is allocated. The fields under "the pool's own" start as given here and are then the pool's.
+ */
+export interface PoolRequest {
+  /** Deployment or model; `''` when unknown: then the whole backend is the scope. */
+  readonly scope: string
+  /** Size of the request body in bytes as far as it is known, else 0: the base of the estimated token cost. */
+  readonly bodyBytes: number
+  /** Goes to the home backend and nowhere else (stateful paths). */
+  readonly pinned: boolean
+  /** The turn of a waiting request has come, or its wait is over: the shell calls `acquire` again. Never called from inside `acquire`. */
+  wake(): void
+
+  // The pool's own.
+  /** Attempts made so far. Starts at 0. */
+  attempts: number
+  /** Backends that this request must not be sent to again before a wait. Starts `undefined`. */
+  tried: unknown[] | undefined
+  /** How the last attempt went. Starts `undefined`. */
+  lastOutcome: OutcomeClass | undefined
+  /** When the request began to wait for the first time. Starts at NaN. */
+  waitingSince: number
+}
+
+/** Response headers as undici hands them over: parsed, with lower-case names, or raw name and value in turn. */
+export type ResponseHeaders =
+  | Readonly<Record<string, string | string[] | undefined>>
+  | readonly (Uint8Array | string | readonly (Uint8Array | string)[])[]
+
+/**
+ * What an outcome means, before the commit point.
+ * - `success`: 2xx, 3xx. Delivered.
+ * - `answered`: other 4xx. Delivered; says nothing about the backend's health.
+ * - `throttled`: 429, or 5xx with a retry header. Next backend; the scope cools down.
+ * - `failed`: 408, other 5xx, connection failures, timeouts, a credential provider that rejects. Next backend; counts towards ejection.
+ * - `misconfigured`: 401 or 403 to a credential that we added. Next backend; out for a minute.
+ * - `ignored`: the caller aborted. Says nothing about the backend.
+ */
+export type OutcomeClass = 'success' | 'answered' | 'throttled' | 'failed' | 'misconfigured' | 'ignored'
+
+/**
+ * How an attempt ended, as the shell reports it to `settle`.
+ * - `completed`: headers were reported; the body ended, or what was left of a swallowed response was given up.
+ * - `connection`: refused, DNS, TLS, reset or a broken status line before the response headers.
+ * - `timeout`: no response headers in time (undici's connect and headers timeouts, or `attemptTimeoutMs`).
+ * - `credential`: the backend's credential provider failed; nothing was sent.
+ * - `broken`: the response broke off after its headers.
+ * - `aborted`: the caller aborted.
+ */
+export type AttemptEnd = 'completed' | 'connection' | 'timeout' | 'credential' | 'broken' | 'aborted'
+
+/** One try of one request on one backend; made by `acquire`, given back with `settle`. */
+export interface Attempt<B extends BackendConfig = BackendConfig> {
+  readonly kind: 'send'
+  readonly backend: B
+  /** 1 for the first attempt of a request. */
+  readonly number: number
+  /** Monotonic time of `acquire`. */
+  readonly startedAt: number
+}
+
+/** The answer of `acquire`. */
+export type Acquisition<B extends BackendConfig = BackendConfig> =
+  | Attempt<B>
+  /** Held: `request.wake()` will be called. `leave` takes the request out of the queue. */
+  | { readonly kind: 'wait' }
+  /** Nothing is available and at least one backend is merely throttled: answer 429 with this wait, in milliseconds (> 0). */
+  | { readonly kind: 'reject'; readonly retryAfterMs: number }
+  /** No further attempt: the caller gets the last real response or error. Never the answer for a first attempt. */
+  | { readonly kind: 'surface'; readonly reason: SurfaceReason }
+  /** The pool was closed. */
+  | { readonly kind: 'closed' }
+
+/** Why a failed attempt is not followed by another one. */
+export type SurfaceReason = 'attempts' | 'budget' | 'no-backend' | 'pinned'
+
+/** Where a cooldown's length came from. */
+export type CooldownSource =
+  | 'retry-after-ms' | 'x-ms-retry-after-ms' | 'retry-after'
+  | 'x-ratelimit-reset-requests' | 'x-ratelimit-reset-tokens' | 'default'
+
+export type BackendState = 'available' | 'cooldown' | 'ejected' | 'probing'
+
+/** A snapshot of one scope on one backend. */
+export interface ScopeStatus {
+  /** Deployment or model as the backend knows it; `''` stands for requests whose scope is unknown. */
+  readonly scope: string
+  readonly state: 'available' | 'cooldown' | 'paced'
+  /** Milliseconds until the cooldown is over; 0 when there is none. */
+  readonly cooldownMs: number
+  readonly attempts: number
+  readonly successes: number
+  readonly throttled: number
+  readonly failures: number
+  readonly inFlight: number
+  /** What pacing has learned, where it has: the backend's pace in units per second, and how long until the next request fits (0: now). */
+  readonly pace: readonly { readonly dimension: 'requests' | 'tokens'; readonly perSecond: number; readonly waitMs: number }[]
+}
+
+/** A snapshot of one backend. */
+export interface BackendStatus {
+  readonly name: string
+  readonly url: string
+  readonly priority: number
+  readonly weight: number
+  /** `cooldown`: every scope that was used lately is cooling down. `ejected` / `probing`: see `health.ts`. */
+  readonly state: BackendState
+  /** Milliseconds until the backend may be used again as a whole; 0 when it may now. */
+  readonly cooldownMs: number
+  /** Attempts whose response body has not ended. */
+  readonly inFlight: number
+  readonly attempts: number
+  readonly successes: number
+  readonly throttled: number
+  readonly failures: number
+  /** Time to response headers of the last success, in milliseconds. */
+  readonly lastLatencyMs: number | undefined
+  readonly scopes: readonly ScopeStatus[]
+}
+
+export interface PoolStatus {
+  /** Requests that are held for a backend right now. */
+  readonly waiting: number
+  readonly backends: readonly BackendStatus[]
+}
+
+/**
+ * What the pool tells as it happens. A method that has nobody to tell does nothing and allocates nothing; the pool
+ * allocates nothing to call one.
+ */
+export interface PoolListener<B extends BackendConfig = BackendConfig> {
+  picked(request: PoolRequest, attempt: Attempt<B>): void
+  /** Response headers that are delivered: `success` or `answered`, or the last answer when nothing is left. */
+  answered(request: PoolRequest, attempt: Attempt<B>, status: number, latencyMs: number): void
+  /** The attempt did not work and the request goes on. `to` is the next backend, `undefined` when it has to wait. */
+  failover(request: PoolRequest, from: Attempt<B>, outcome: OutcomeClass, to: B | undefined): void
+  cooldown(backend: B, scope: string, cooldownMs: number, source: CooldownSource, status: number): void
+  ejected(backend: B, cooldownMs: number, reason: 'failed' | 'unreachable' | 'misconfigured'): void
+  /** `after`: what kept the backend (or the scope) out. */
+  readmitted(backend: B, scope: string | undefined, after: 'ejected' | 'cooldown'): void
+  waiting(request: PoolRequest, queueLength: number): void
+  /** A held request goes on, after so long. */
+  waited(request: PoolRequest, waitedMs: number, queueLength: number): void
+  /** The caller is told that nothing is available: a synthetic 429, or the last real answer or error. */
+  exhausted(request: PoolRequest, retryAfterMs: number | undefined, reason: SurfaceReason | 'throttled' | 'queue-full'): void
+}

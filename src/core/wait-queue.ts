@@ -1,0 +1,108 @@
+import type { PoolRequest } from './types.js'
+
+/** A request that is held. */
+export interface Waiter {
+  readonly request: PoolRequest
+  readonly queue: WaitQueue
+  readonly enteredAt: number
+  /** Monotonic time at which its wait is over, served or not. */
+  readonly deadline: number
+  /** Monotonic time from which the backends that it has tried are open to it again. */
+  readonly forgiveAt: number
+  /** `wake` was called and `acquire` has not followed yet. */
+  isWoken: boolean
+  isQueued: boolean
+  previous: Waiter | undefined
+  next: Waiter | undefined
+}
+
+/** A queue that has not been empty for so many times the longest wait is not a burst that will pass, but standing overload. */
+const STANDING_AFTER_WAITS = 3
+
+/** Under standing overload waiting buys nobody anything but delay (CoDel's insight): newcomers are told sooner. */
+const STANDING_SHARE = 1 / 5
+
+/** Beyond this an estimate of one's turn is a guess, and the SDK's callers would rather ask again. */
+const LONGEST_ESTIMATE_MS = 15_000
+
+/** Up to 10 % later, so that those who were told the same do not return at one instant. */
+const SLOT_JITTER = 0.1
+
+/** Share of the newest gap in the mean: about the last eight count. */
+const GAP_SHARE = 1 / 8
+
+/** The held requests of one scope, first come first served; anyone may leave from the middle. */
+export class WaitQueue {
+  length = 0
+  head: Waiter | undefined
+  #tail: Waiter | undefined
+  #busySince = NaN
+  /** Mean time between two waiters that were served, in milliseconds; 0 until two were. */
+  #gapMs = 0
+  #servedAt = NaN
+  /** The latest turn that a rejected caller was told. */
+  #promisedUntil = -Infinity
+
+  get tail(): Waiter | undefined {
+    return this.#tail
+  }
+
+  push(request: PoolRequest, deadline: number, forgiveAt: number, now: number): Waiter {
+    const waiter: Waiter = {
+      request, queue: this, enteredAt: now, deadline, forgiveAt, isWoken: false, isQueued: true, previous: this.#tail, next: undefined,
+    }
+    if (this.#tail === undefined) {
+      this.head = waiter
+      this.#busySince = now
+    } else this.#tail.next = waiter
+    this.#tail = waiter
+    this.length++
+    return waiter
+  }
+
+  /** The waiter keeps its own `next`, so that a walk that stands on it can go on. */
+  remove(waiter: Waiter): void {
+    if (!waiter.isQueued) return
+    waiter.isQueued = false
+    if (waiter.previous === undefined) this.head = waiter.next
+    else waiter.previous.next = waiter.next
+    if (waiter.next === undefined) this.#tail = waiter.previous
+    else waiter.next.previous = waiter.previous
+    this.length--
+    if (this.length === 0) {
+      this.#servedAt = NaN
+      this.#promisedUntil = -Infinity
+    }
+  }
+
+  /** A waiter goes on its way: teaches how fast the queue moves. */
+  serve(waiter: Waiter, now: number): void {
+    if (!Number.isNaN(this.#servedAt)) {
+      const gapMs = now - this.#servedAt
+      this.#gapMs = this.#gapMs === 0 ? gapMs : this.#gapMs + (gapMs - this.#gapMs) * GAP_SHARE
+    }
+    this.#servedAt = now
+    this.remove(waiter)
+  }
+
+  /** How long a newcomer may be held. */
+  patienceMs(maxWaitMs: number, now: number): number {
+    const isStanding = this.length > 0 && now - this.#busySince >= STANDING_AFTER_WAITS * maxWaitMs
+    return isStanding ? maxWaitMs * STANDING_SHARE : maxWaitMs
+  }
+
+  /**
+   * When a caller that is turned away should come back: after those who are held and those who were turned away before
+   * it. What is known of a cooldown and longer is told as it is.
+   *
+   * @param soonestMs until the first backend is expected to take anything.
+   * @param random uniform in [0, 1).
+   * @returns milliseconds, > 0.
+   */
+  promiseSlot(soonestMs: number, random: () => number, now: number): number {
+    if (this.#gapMs === 0) return soonestMs
+    const turn = Math.max(now + soonestMs + this.length * this.#gapMs, this.#promisedUntil + this.#gapMs)
+    this.#promisedUntil = Math.min(turn, now + LONGEST_ESTIMATE_MS)
+    return Math.max(soonestMs, (this.#promisedUntil - now) * (1 + random() * SLOT_JITTER))
+  }
+}

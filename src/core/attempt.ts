@@ -1,9 +1,10 @@
 import type { Backend, ScopeState } from './backend.js'
 import type { Probing } from './health.js'
+import type { PacedAttempt } from './pacer.js'
 import type { Attempt, BackendConfig, OutcomeClass, PoolRequest } from './types.js'
 
 /** The one thing that is allocated for an attempt. Beyond what the shell may read, it carries what `headers` and `settle` need. */
-export class PoolAttempt<B extends BackendConfig> implements Attempt<B> {
+export class PoolAttempt<B extends BackendConfig> implements Attempt<B>, PacedAttempt {
   readonly kind = 'send'
   readonly backend: B
   readonly number: number
@@ -15,6 +16,10 @@ export class PoolAttempt<B extends BackendConfig> implements Attempt<B> {
   /** The probe slot, when this attempt took it. */
   readonly probe: Probing | undefined
   outcome: OutcomeClass | undefined = undefined
+  // The pacer's own.
+  cost = 0
+  sentRequests = 0
+  sentTokens = 0
   status = 0
   latencyMs = 0
   isSettled = false

@@ -1,5 +1,14 @@
 import type { AttemptEnd, OutcomeClass, ResponseHeaders, ScopeStatus } from './types.js'
 
+/** What pacing keeps with an attempt: what it cost, and what had been sent by then. The pool's attempt is one. */
+export interface PacedAttempt {
+  /** Monotonic time. */
+  readonly startedAt: number
+  cost: number
+  sentRequests: number
+  sentTokens: number
+}
+
 /**
  * What the pool asks of the pacing of one scope on one backend, and what it tells it. The size of a request is given
  * as the bytes of its body; what that costs in requests and tokens is the pacer's own business.
@@ -10,14 +19,13 @@ export interface Pacer {
   /** How far from its limit this scope is, from 0 (at the edge) to 1: weighs equals against each other. */
   headroom(now: number): number
   /** A request of this size goes out now. */
-  sent(bodyBytes: number, now: number): void
+  sent(attempt: PacedAttempt, bodyBytes: number, now: number): void
   /** Response headers of an attempt. `retryAfterMs`: what the answer itself says, without jitter; `undefined` when it says nothing. */
   observe(
-    outcome: OutcomeClass, status: number, headers: ResponseHeaders, retryAfterMs: number | undefined,
-    bodyBytes: number, startedAt: number, now: number,
+    attempt: PacedAttempt, outcome: OutcomeClass, status: number, headers: ResponseHeaders, retryAfterMs: number | undefined, now: number,
   ): void
   /** The attempt is over. `answered`: there were response headers. Exactly once per `sent`. */
-  finished(end: AttemptEnd, answered: boolean, bodyBytes: number, startedAt: number, now: number): void
+  finished(attempt: PacedAttempt, end: AttemptEnd, answered: boolean): void
   /** For `status()`. */
   pace(now: number): ScopeStatus['pace']
 }

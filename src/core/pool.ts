@@ -8,6 +8,7 @@ import type { Pacer } from './pacer.js'
 import { Picker, type Shortage } from './pick.js'
 import { readRetryAfter } from './retry-after.js'
 import { RetryBudget } from './retry-budget.js'
+import { ScopePacer } from './scope-pacer.js'
 import { Roster } from './roster.js'
 import { describeBackend } from './status.js'
 import type {
@@ -39,7 +40,6 @@ const SHORTEST_RETRY_MS = 1
  * each call.
  */
 export class Pool<B extends BackendConfig> {
-  readonly #system: System
   readonly #listener: PoolListener<B>
   readonly #random: () => number
   readonly #picker: Picker<B>
@@ -53,7 +53,6 @@ export class Pool<B extends BackendConfig> {
 
   constructor(config: PoolConfig<B>, system: System, listener: PoolListener<B>) {
     const now = system.now()
-    this.#system = system
     this.#listener = listener
     this.#random = () => system.random()
     this.#config = config
@@ -97,7 +96,7 @@ export class Pool<B extends BackendConfig> {
         this.#listener.cooldown(target.config, scope.name, scope.cooldownUntil - now, hint?.source ?? 'default', status)
       }
     }
-    scope.pacer?.observe(outcome, status, headers, hint?.ms, request.bodyBytes, made.startedAt, now)
+    scope.pacer?.observe(made, outcome, status, headers, hint?.ms, now)
     if (isDelivered(outcome)) this.#listener.answered(request, made, status, made.latencyMs)
     if (this.#room.size !== 0) this.#room.wakeBy(now, now)
     return outcome
@@ -108,7 +107,7 @@ export class Pool<B extends BackendConfig> {
     const made = attempt as PoolAttempt<B>
     if (made.isSettled) return
     made.isSettled = true
-    const { target, scope, request } = made
+    const { target, scope } = made
     target.inFlight--
     scope.inFlight--
     scope.usedAt = now
@@ -121,7 +120,7 @@ export class Pool<B extends BackendConfig> {
       target.failures++
       scope.failures++
     }
-    scope.pacer?.finished(end, outcome !== undefined, request.bodyBytes, made.startedAt, now)
+    scope.pacer?.finished(made, end, outcome !== undefined)
     if (this.#room.size !== 0) this.#room.wakeBy(now, now)
   }
 
@@ -223,8 +222,8 @@ export class Pool<B extends BackendConfig> {
     scope.attempts++
     scope.inFlight++
     scope.usedAt = now
-    scope.pacer?.sent(request.bodyBytes, now)
     const attempt = new PoolAttempt(request, backend, scope, probe, now)
+    scope.pacer?.sent(attempt, request.bodyBytes, now)
     this.#listener.picked(request, attempt)
     return attempt
   }
@@ -285,7 +284,7 @@ export class Pool<B extends BackendConfig> {
 
   /** Where pacing comes in. */
   #createPacer(): Pacer | undefined {
-    return undefined
+    return this.#config.pacing ? new ScopePacer(this.#system) : undefined
   }
 }
 

@@ -1,0 +1,112 @@
+import { PoolAttempt } from './attempt.js'
+import type { Backend, ScopeState } from './backend.js'
+import { classify, isDelivered, mayBeThrottled } from './classify.js'
+import { AVAILABLE, type HealthEvent, type Probing } from './health.js'
+import { readRetryAfter } from './retry-after.js'
+import type {
+  AttemptEnd, BackendConfig, OutcomeClass, PoolConfig, PoolListener, PoolRequest, ResponseHeaders, System,
+} from './types.js'
+
+/** What an answer says of a backend's health. Being throttled, or right to refuse, says nothing; a probe gives its slot back. */
+const HEALTH_EVENTS: Readonly<Record<OutcomeClass, HealthEvent>> = {
+  success: 'success', answered: 'release', throttled: 'release', failed: 'failed', misconfigured: 'misconfigured', ignored: 'release',
+}
+
+/** Books every attempt from its beginning to its end: counters, health, cooldowns, pace. Decides nothing. */
+export class Ledger<B extends BackendConfig> {
+  readonly #system: System
+  readonly #listener: PoolListener<B>
+  readonly #random: () => number
+
+  constructor(system: System, listener: PoolListener<B>) {
+    this.#system = system
+    this.#listener = listener
+    this.#random = () => system.random()
+  }
+
+  begin(request: PoolRequest, backend: Backend<B>, scope: ScopeState, now: number): PoolAttempt<B> {
+    let probe: Probing | undefined
+    if (backend.health !== AVAILABLE && backend.feed('probe', false, now, this.#random)) probe = backend.health as Probing
+    this.noticeEnd(backend, scope, now)
+    request.attempts++
+    backend.attempts++
+    backend.inFlight++
+    scope.attempts++
+    scope.inFlight++
+    scope.usedAt = now
+    const attempt = new PoolAttempt(request, backend, scope, probe, now)
+    scope.pacer?.sent(attempt, request.bodyBytes, now)
+    return attempt
+  }
+
+  answer(
+    attempt: PoolAttempt<B>, status: number, headers: ResponseHeaders, config: Pick<PoolConfig, 'cooldownMs' | 'maxCooldownMs'>, now: number,
+  ): OutcomeClass {
+    const { target, scope } = attempt
+    const hint = mayBeThrottled(status) ? readRetryAfter(headers, config.maxCooldownMs, this.#system) : undefined
+    const outcome = classify(status, hint, target.config.ownsCredential)
+    attempt.status = status
+    attempt.latencyMs = now - attempt.startedAt
+    this.#conclude(attempt, outcome, HEALTH_EVENTS[outcome], now)
+    if (outcome === 'success') target.lastLatencyMs = attempt.latencyMs
+    if (outcome === 'throttled' && scope.coolDown(hint?.ms ?? config.cooldownMs, this.#random, now)) {
+      this.#listener.cooldown(target.config, scope.name, scope.cooldownUntil - now, hint?.source ?? 'default', status)
+    }
+    scope.pacer?.observe(attempt, outcome, status, headers, hint?.ms, now)
+    return outcome
+  }
+
+  end(attempt: PoolAttempt<B>, end: AttemptEnd, now: number): void {
+    attempt.isSettled = true
+    const { target, scope, outcome } = attempt
+    target.inFlight--
+    scope.inFlight--
+    scope.usedAt = now
+    const isFailure = end !== 'completed' && end !== 'aborted'
+    if (outcome === undefined) {
+      if (isFailure) this.#conclude(attempt, 'failed', 'unreachable', now)
+      else this.#conclude(attempt, 'ignored', 'release', now)
+    } else if (isFailure && isDelivered(outcome)) {
+      target.failures++
+      scope.failures++
+    }
+    scope.pacer?.finished(attempt, end, outcome !== undefined, now)
+  }
+
+  /** A backend that is out for a reason that an update may have mended. */
+  pardon(backend: Backend<B>, now: number): void {
+    if (backend.health.kind !== 'available' && backend.health.reason === 'misconfigured') this.#feed(backend, 'success', false, now)
+  }
+
+  /** A cooldown ends without anybody doing anything: the first who sees it says so. */
+  noticeEnd(backend: Backend<B>, scope: ScopeState, now: number): void {
+    if (scope.noticeEnd(now)) this.#listener.readmitted(backend.config, scope.name, 'cooldown')
+  }
+
+  #conclude(attempt: PoolAttempt<B>, outcome: OutcomeClass, event: HealthEvent, now: number): void {
+    const { request, target, scope } = attempt
+    attempt.outcome = outcome
+    request.lastOutcome = outcome
+    if (outcome === 'success') {
+      target.successes++
+      scope.successes++
+    } else if (outcome === 'throttled') {
+      target.throttled++
+      scope.throttled++
+    } else if (outcome === 'failed' || outcome === 'misconfigured') {
+      target.failures++
+      scope.failures++
+    }
+    if (!isDelivered(outcome) && outcome !== 'ignored') (request.tried ??= []).push(attempt)
+    this.#feed(target, event, attempt.isProbe, now)
+  }
+
+  /** Health moves on, and the listener learns what people want to know. */
+  #feed(backend: Backend<B>, event: HealthEvent, isProbe: boolean, now: number): void {
+    const wasOut = backend.health.kind !== 'available'
+    if (!backend.feed(event, isProbe, now, this.#random)) return
+    const { health } = backend
+    if (health.kind === 'available' && wasOut) this.#listener.readmitted(backend.config, undefined, 'ejected')
+    if (health.kind === 'ejected' && event !== 'release') this.#listener.ejected(backend.config, health.until - now, health.reason)
+  }
+}

@@ -1,0 +1,161 @@
+/** What npm would publish: the right files, loadable and typed the way users load it, depending on no more than it says. */
+import assert from 'node:assert/strict'
+import { readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { publint } from 'publint'
+import { startScriptedBackend } from '../support/scripted-backend.js'
+import { binary, createConsumer, packProject, repack, root, runNode } from './packed-project.js'
+import type { PackedProject } from './packed-project.js'
+
+/** Twice what it is today: a stray file, a bundled dependency or source maps would show. */
+const MAX_TARBALL_BYTES = 160 * 1_024
+
+let packed: PackedProject
+before(async () => { packed = await packProject() })
+after(() => packed.remove())
+
+const paths = (): string[] => packed.files.map(({ path }) => path)
+
+describe('the tarball', () => {
+  test('holds the build, package.json, README, LICENSE and CHANGELOG, and nothing else', () => {
+    const belongs = /^(dist\/([a-z\d-]+\/)?[a-z\d-]+\.(js|d\.ts)|package\.json|README\.md|LICENSE|CHANGELOG\.md)$/
+    assert.deepEqual(paths().filter((path) => !belongs.test(path)), [])
+    for (const needed of ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'dist/index.js', 'dist/index.d.ts', 'dist/register.js', 'dist/register.d.ts']) {
+      assert.ok(paths().includes(needed), `${needed} is missing`)
+    }
+  })
+
+  test('has a declaration beside every module, and a module beside every declaration', () => {
+    const modules = paths().filter((path) => path.endsWith('.js')).map((path) => path.slice(0, -'.js'.length))
+    const declarations = paths().filter((path) => path.endsWith('.d.ts')).map((path) => path.slice(0, -'.d.ts'.length))
+    assert.deepEqual(modules, declarations)
+  })
+
+  test(`is smaller than ${MAX_TARBALL_BYTES / 1_024} KiB`, () => {
+    assert.ok(packed.size < MAX_TARBALL_BYTES, `${packed.size} bytes`)
+  })
+
+  test('is built anew whenever npm packs it', () => {
+    assert.equal(packed.manifest.scripts.prepack, 'npm run build')
+  })
+
+  test('runs nothing on the machine that installs it', () => {
+    assert.deepEqual(Object.keys(packed.manifest.scripts).filter((name) => /^(pre|post)?install$|^prepare$/.test(name)), [])
+  })
+})
+
+describe('the manifest', () => {
+  test('depends on pino at run time, on undici as a peer, and on nothing more', () => {
+    assert.deepEqual(Object.keys(packed.manifest.dependencies ?? {}), ['pino'])
+    assert.deepEqual(packed.manifest.peerDependencies, { undici: '^7.27.2 || ^8.0.0' })
+    assert.equal(packed.manifest.optionalDependencies, undefined)
+  })
+
+  test('states the licence that the LICENSE file states, and a version that the changelog knows', async () => {
+    assert.equal(packed.manifest.license, 'MIT')
+    assert.match(await readFile(join(packed.folder, 'LICENSE'), 'utf8'), /^MIT License\n/)
+    assert.match(await readFile(join(packed.folder, 'CHANGELOG.md'), 'utf8'), new RegExp(`^## .*\\b${packed.manifest.version.replaceAll('.', '\\.')}\\b`, 'm'))
+  })
+
+  test('offers the index and register, and no way past them', () => {
+    assert.deepEqual(Object.keys(packed.manifest.exports), ['.', './register', './package.json'])
+  })
+})
+
+describe('the linters of packages', () => {
+  // attw: the profile `esm-only` leaves out what an ES module cannot offer by definition: node10 resolution, which knows no `exports`,
+  // and `require()` on a Node that does not allow it for ES modules.
+  const attw = async (tarball: string): ReturnType<typeof runNode> =>
+    runNode([await binary('@arethetypeswrong/cli', 'attw'), tarball, '--profile', 'esm-only', '--no-definitely-typed', '--no-emoji', '--format', 'ascii'], root)
+  const lint = async (tarball: string): Promise<string[]> => {
+    const file = await readFile(tarball)
+    const { messages } = await publint({ pack: { tarball: file.buffer.slice(file.byteOffset, file.byteOffset + file.byteLength) }, strict: true })
+    return messages.map(({ type, code, path }) => `${type} ${code} at ${path.join('.')}`)
+  }
+
+  test('publint finds nothing', async () => {
+    assert.deepEqual(await lint(packed.tarball), [])
+  })
+
+  test('attw finds nothing', async () => {
+    const { code, output } = await attw(packed.tarball)
+    assert.equal(code, 0, output)
+  })
+
+  test('both find missing declarations', async () => {
+    const tarball = await repack(packed, 'untyped', (folder) => rm(join(folder, 'dist', 'register.d.ts')))
+    assert.notDeepEqual(await lint(tarball), [])
+    assert.notEqual((await attw(tarball)).code, 0)
+  })
+})
+
+describe('a consumer', () => {
+  const compile = async (folder: string): ReturnType<typeof runNode> => runNode([await binary('typescript', 'tsc'), '-p', '.'], folder)
+
+  for (const undici of ['undici', 'undici8'] as const) {
+    for (const [resolution, compilerOptions] of [
+      ['node16', { module: 'node16', moduleResolution: 'node16' }],
+      ['bundler', { module: 'esnext', moduleResolution: 'bundler' }],
+    ] as const) {
+      test(`compiles with moduleResolution ${resolution} against ${undici}, declarations checked, and runs`, async (t) => {
+        const folder = await createConsumer(packed, undici, ['main.ts'], { compilerOptions })
+        const compiled = await compile(folder)
+        assert.equal(compiled.code, 0, compiled.output)
+        if (undici === 'undici8' && !runsUndici8()) { t.diagnostic('not run: undici 8 needs a newer Node'); return }
+        const ran = await runNode([join('out', 'main.js')], folder)
+        assert.equal(ran.code, 0, ran.output)
+        assert.match(ran.output, /^the consumer is content$/m)
+      })
+    }
+  }
+
+  test('that is CommonJS compiles with nodenext, and loads the package by require() where Node allows it', async () => {
+    const folder = await createConsumer(packed, 'undici', ['main.cts'], { compilerOptions: { module: 'nodenext', moduleResolution: 'nodenext' }, type: 'commonjs' })
+    const compiled = await compile(folder)
+    assert.equal(compiled.code, 0, compiled.output)
+    const ran = await runNode([join('out', 'main.cjs')], folder)
+    if (requiresModules()) {
+      assert.equal(ran.code, 0, ran.output)
+      assert.match(ran.output, /^east\.example\/openai\/v1$/m)
+    } else {
+      assert.match(ran.output, /ERR_REQUIRE_ESM/)
+    }
+  })
+
+  test('that gives wrong types does not compile', async () => {
+    const folder = await createConsumer(packed, 'undici', [], { compilerOptions: { module: 'node16', moduleResolution: 'node16' } })
+    await writeFile(join(folder, 'wrong.ts'), "import { install } from 'openai-priority-loadbalancer'\ninstall({ backends: [{ url: 1, priority: 1 }] })\n")
+    const { code, output } = await compile(folder)
+    assert.notEqual(code, 0)
+    assert.match(output, /wrong\.ts\(2,\d+\): error TS2322/)
+  })
+
+  test('that knows nothing of the package is balanced by --import .../register and a file', async (t) => {
+    const backend = await startScriptedBackend()
+    t.after(() => backend.close())
+    backend.always((call) => { call.respond(200, {}, `${call.request.path} ${String(call.request.headers['api-key'])}`) })
+    const folder = await createConsumer(packed, 'undici', ['registered.mjs'])
+    const config = join(folder, 'backends.json')
+    await writeFile(config, JSON.stringify({ intercept: ['https://chat.balanced'], backends: [{ url: backend.url, priority: 1, apiKey: { env: 'KEY_WEST' } }] }))
+    const ran = await runNode(['--import', 'openai-priority-loadbalancer/register', 'registered.mjs'], folder, { OPENAI_LOADBALANCER_CONFIG: config, KEY_WEST: 'key-of-west' })
+    assert.equal(ran.code, 0, ran.output)
+    assert.match(ran.output, /^200 \/openai\/v1\/responses key-of-west$/m)
+  })
+
+  test('cannot reach past the exports', async () => {
+    const folder = await createConsumer(packed, 'undici', [])
+    const { output } = await runNode(['--input-type=module', '--eval', "await import('openai-priority-loadbalancer/dist/options.js')"], folder)
+    assert.match(output, /ERR_PACKAGE_PATH_NOT_EXPORTED/)
+  })
+})
+
+/** undici 8 asks for Node 22.19; on less it does not load. */
+function runsUndici8 (): boolean {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+  return major > 22 || (major === 22 && minor >= 19)
+}
+
+function requiresModules (): boolean {
+  return Boolean((process.features as { require_module?: boolean }).require_module)
+}

@@ -70,7 +70,7 @@ export class Ledger<B extends BackendConfig> {
       target.failures++
       scope.failures++
     }
-    scope.pacer?.finished(attempt, end, outcome !== undefined, now)
+    scope.pacer?.finished(attempt, end, outcome !== undefined)
   }
 
   /** A backend that is out for a reason that an update may have mended. */

@@ -1,15 +1,13 @@
-import { PoolAttempt } from './attempt.js'
+import type { PoolAttempt } from './attempt.js'
 import type { Backend } from './backend.js'
-import { classify, isDelivered, mayBeThrottled } from './classify.js'
+import { isDelivered } from './classify.js'
 import { decide } from './decide.js'
-import { AVAILABLE, type HealthEvent, type Probing } from './health.js'
 import { Lanes, type Lane } from './lane.js'
-import type { Pacer } from './pacer.js'
+import { Ledger } from './ledger.js'
 import { Picker, type Shortage } from './pick.js'
-import { readRetryAfter } from './retry-after.js'
 import { RetryBudget } from './retry-budget.js'
-import { ScopePacer } from './scope-pacer.js'
 import { Roster } from './roster.js'
+import { ScopePacer } from './scope-pacer.js'
 import { describeBackend } from './status.js'
 import type {
   Acquisition, Attempt, AttemptEnd, BackendConfig, OutcomeClass, PoolConfig, PoolListener, PoolRequest, PoolStatus,
@@ -27,11 +25,6 @@ const SURFACE = Object.freeze({
   'pinned': Object.freeze({ kind: 'surface', reason: 'pinned' }),
 })
 
-/** What an answer says of a backend's health. Being throttled, or right to refuse, says nothing; a probe gives its slot back. */
-const HEALTH_EVENTS: Readonly<Record<OutcomeClass, HealthEvent>> = {
-  success: 'success', answered: 'release', throttled: 'release', failed: 'failed', misconfigured: 'misconfigured', ignored: 'release',
-}
-
 /** The shortest wait that `retry-after-ms` can express. */
 const SHORTEST_RETRY_MS = 1
 
@@ -42,6 +35,7 @@ const SHORTEST_RETRY_MS = 1
 export class Pool<B extends BackendConfig> {
   readonly #listener: PoolListener<B>
   readonly #random: () => number
+  readonly #ledger: Ledger<B>
   readonly #picker: Picker<B>
   readonly #lanes: Lanes<B>
   readonly #room: WaitRoom<B>
@@ -59,8 +53,9 @@ export class Pool<B extends BackendConfig> {
     this.#roster = new Roster(config, [])
     this.#maxAttempts = boundAttempts(config)
     this.#budget = new RetryBudget(config.retryBudget.ratio, config.retryBudget.minPerSecond, now)
+    this.#ledger = new Ledger(system, listener)
     this.#picker = new Picker(system)
-    this.#lanes = new Lanes(this.#roster.backends, () => this.#createPacer(), now)
+    this.#lanes = new Lanes(this.#roster.backends, () => (this.#config.pacing ? new ScopePacer(system) : undefined), now)
     this.#room = new WaitRoom(system, (lane, request, at) => this.#picker.pick(this.#roster, lane, request, at))
   }
 
@@ -83,21 +78,8 @@ export class Pool<B extends BackendConfig> {
   headers(attempt: Attempt<B>, status: number, headers: ResponseHeaders, now: number): OutcomeClass {
     const made = attempt as PoolAttempt<B>
     if (made.outcome !== undefined) return made.outcome
-    const { request, target, scope } = made
-    const hint = mayBeThrottled(status) ? readRetryAfter(headers, this.#config.maxCooldownMs, this.#system) : undefined
-    const outcome = classify(status, hint, target.config.ownsCredential)
-    made.status = status
-    made.latencyMs = now - made.startedAt
-    this.#conclude(made, outcome, HEALTH_EVENTS[outcome], now)
-    if (outcome === 'success') target.lastLatencyMs = made.latencyMs
-    if (outcome === 'throttled') {
-      const cooldownMs = hint?.ms ?? this.#config.cooldownMs
-      if (scope.coolDown(cooldownMs, this.#random, now)) {
-        this.#listener.cooldown(target.config, scope.name, scope.cooldownUntil - now, hint?.source ?? 'default', status)
-      }
-    }
-    scope.pacer?.observe(made, outcome, status, headers, hint?.ms, now)
-    if (isDelivered(outcome)) this.#listener.answered(request, made, status, made.latencyMs)
+    const outcome = this.#ledger.answer(made, status, headers, this.#config, now)
+    if (isDelivered(outcome)) this.#listener.answered(made.request, made, status, made.latencyMs)
     if (this.#room.size !== 0) this.#room.wakeBy(now, now)
     return outcome
   }
@@ -106,21 +88,7 @@ export class Pool<B extends BackendConfig> {
   settle(attempt: Attempt<B>, end: AttemptEnd, now: number): void {
     const made = attempt as PoolAttempt<B>
     if (made.isSettled) return
-    made.isSettled = true
-    const { target, scope } = made
-    target.inFlight--
-    scope.inFlight--
-    scope.usedAt = now
-    const outcome = made.outcome
-    const isFailure = end !== 'completed' && end !== 'aborted'
-    if (outcome === undefined) {
-      if (isFailure) this.#conclude(made, 'failed', 'unreachable', now)
-      else this.#conclude(made, 'ignored', 'release', now)
-    } else if (isFailure && isDelivered(outcome)) {
-      target.failures++
-      scope.failures++
-    }
-    scope.pacer?.finished(made, end, outcome !== undefined)
+    this.#ledger.end(made, end, now)
     if (this.#room.size !== 0) this.#room.wakeBy(now, now)
   }
 
@@ -141,9 +109,7 @@ export class Pool<B extends BackendConfig> {
     this.#maxAttempts = boundAttempts(config)
     this.#lanes.rebase(this.#roster.backends)
     // Who was out for a wrong credential may have a new one.
-    for (const backend of this.#roster.backends) {
-      if (backend.health.kind !== 'available' && backend.health.reason === 'misconfigured') this.#feed(backend, 'success', false, now)
-    }
+    for (const backend of this.#roster.backends) this.#ledger.pardon(backend, now)
     this.#room.wakeBy(now, now)
   }
 
@@ -156,9 +122,7 @@ export class Pool<B extends BackendConfig> {
   status(now: number): PoolStatus {
     const { backends } = this.#roster
     for (const backend of backends) {
-      for (const scope of backend.scopes.values()) {
-        if (scope.noticeEnd(now)) this.#listener.readmitted(backend.config, scope.name, 'cooldown')
-      }
+      for (const scope of backend.scopes.values()) this.#ledger.noticeEnd(backend, scope, now)
     }
     return { waiting: this.#room.size, backends: backends.map((backend) => describeBackend(backend, now)) }
   }
@@ -213,46 +177,9 @@ export class Pool<B extends BackendConfig> {
 
   #send(request: PoolRequest, lane: Lane, backend: Backend<B>, now: number): PoolAttempt<B> {
     const scope = this.#lanes.stateOn(backend, lane, now)
-    let probe: Probing | undefined
-    if (backend.health !== AVAILABLE && backend.feed('probe', false, now, this.#random)) probe = backend.health as Probing
-    if (scope.noticeEnd(now)) this.#listener.readmitted(backend.config, scope.name, 'cooldown')
-    request.attempts++
-    backend.attempts++
-    backend.inFlight++
-    scope.attempts++
-    scope.inFlight++
-    scope.usedAt = now
-    const attempt = new PoolAttempt(request, backend, scope, probe, now)
-    scope.pacer?.sent(attempt, request.bodyBytes, now)
+    const attempt = this.#ledger.begin(request, backend, scope, now)
     this.#listener.picked(request, attempt)
     return attempt
-  }
-
-  #conclude(attempt: PoolAttempt<B>, outcome: OutcomeClass, event: HealthEvent, now: number): void {
-    const { request, target, scope } = attempt
-    attempt.outcome = outcome
-    request.lastOutcome = outcome
-    if (outcome === 'success') {
-      target.successes++
-      scope.successes++
-    } else if (outcome === 'throttled') {
-      target.throttled++
-      scope.throttled++
-    } else if (outcome === 'failed' || outcome === 'misconfigured') {
-      target.failures++
-      scope.failures++
-    }
-    if (!isDelivered(outcome) && outcome !== 'ignored') (request.tried ??= []).push(attempt)
-    this.#feed(target, event, attempt.isProbe, now)
-  }
-
-  /** Health moves on, and the listener learns what people want to know. */
-  #feed(backend: Backend<B>, event: HealthEvent, isProbe: boolean, now: number): void {
-    const wasOut = backend.health.kind !== 'available'
-    if (!backend.feed(event, isProbe, now, this.#random)) return
-    const { health } = backend
-    if (health.kind === 'available' && wasOut) this.#listener.readmitted(backend.config, undefined, 'ejected')
-    if (health.kind === 'ejected' && event !== 'release') this.#listener.ejected(backend.config, health.until - now, health.reason)
   }
 
   /** No further attempt: the last real answer, or error, is the caller's. */
@@ -280,11 +207,6 @@ export class Pool<B extends BackendConfig> {
     if (maxWaitMs === 0) return 0
     const leftMs = Number.isNaN(request.waitingSince) ? maxWaitMs : request.waitingSince + maxWaitMs - now
     return Math.max(0, Math.min(leftMs, lane.queue.patienceMs(maxWaitMs, now)))
-  }
-
-  /** Where pacing comes in. */
-  #createPacer(): Pacer | undefined {
-    return this.#config.pacing ? new ScopePacer(this.#system) : undefined
   }
 }
 

@@ -1,0 +1,154 @@
+/** The balancer as an undici Dispatcher. */
+import type { Dispatcher as DispatcherType } from 'undici'
+import type { PoolStatus } from './core/types.js'
+import { Engine } from './engine.js'
+import { BalancerClosedError, InvalidOptionsError } from './errors.js'
+import type { BalancerOptions } from './options.js'
+import type { Inner } from './undici/request-context.js'
+import { fromUndici, toUndici, type DispatchOptions } from './undici/handlers.js'
+import { Agent, Dispatcher, PEER_TAKES_LEGACY_HANDLERS } from './undici/peer.js'
+
+/** What undici tells of connections; listeners on the balancer hear what its inner dispatcher says. */
+const EVENTS = ['connect', 'disconnect', 'connectionError', 'drain'] as const
+
+/**
+ * An undici `Dispatcher` that balances what goes to its backends and passes everything else on:
+ * for `setGlobalDispatcher(balancer)`, `fetch(url, { dispatcher: balancer })`, `request(url, { dispatcher: balancer })`
+ * and `new OpenAI({ fetchOptions: { dispatcher: balancer } })`. It takes handlers of Node's own fetch of every
+ * supported Node and of undici's own functions, in the old style and the new.
+ */
+export class PriorityBalancer extends Dispatcher {
+  readonly #engine: Engine
+  readonly #inner: InnerDispatcher
+  /** Ours to close; one that was handed in stays open. */
+  readonly #ownAgent: DispatcherType | undefined
+  readonly #forwarders = new Map<string, (...args: unknown[]) => void>()
+  #ending: Promise<void> | undefined
+
+  /**
+   * @throws InvalidOptionsError when an option is wrong; nothing has happened then.
+   */
+  constructor(options: BalancerOptions) {
+    super()
+    this.#engine = new Engine(options)
+    const given = this.#engine.options.dispatcher
+    this.#ownAgent = given === undefined ? new Agent() : undefined
+    this.#inner = new InnerDispatcher(given ?? (this.#ownAgent as DispatcherType))
+    for (const event of EVENTS) {
+      const forward = (...args: unknown[]): void => { (this as NodeJS.EventEmitter).emit(event, ...args) }
+      this.#forwarders.set(event, forward)
+      this.#inner.emitter?.on(event, forward)
+    }
+  }
+
+  /** Called by undici and by fetch. Errors of a request go to its handler, as with every dispatcher of undici's. */
+  override dispatch(opts: DispatcherType.DispatchOptions, handler: DispatcherType.DispatchHandler): boolean {
+    return this.#engine.dispatch(this.#inner, opts as DispatchOptions, fromUndici(handler))
+  }
+
+  /** What is known of the backends right now: a snapshot, cheap enough for every health check. Shows no secret. */
+  status(): PoolStatus {
+    return this.#engine.status()
+  }
+
+  /**
+   * Changes options while requests are under way. Backends that stay (same name and URL) keep their state, new ones
+   * start fresh, removed ones get no new attempt and end what they have begun. Options that are left out stay as they are.
+   * @throws InvalidOptionsError when an option is wrong; nothing has changed then. `dispatcher` and `logger` cannot be changed.
+   */
+  update(changes: Partial<Omit<BalancerOptions, 'dispatcher' | 'logger'>>): void {
+    for (const fixed of ['dispatcher', 'logger'] as const) {
+      if (fixed in changes) throw new InvalidOptionsError(fixed, 'cannot be changed by update(): make a new balancer', 'a new value')
+    }
+    this.#engine.update(changes)
+  }
+
+  /**
+   * Takes no more requests for the backends, ends those that wait for one with a `BalancerClosedError`, and fulfils when
+   * those under way have ended. A dispatcher that was handed in stays open.
+   */
+  override close(): Promise<void>
+  override close(callback: () => void): void
+  override close(callback?: () => void): Promise<void> | void {
+    return settle(this.#end(() => this.#engine.close(), (agent) => agent.close()), callback)
+  }
+
+  /** Like `close`, but aborts what is under way with `error`, by default a `BalancerClosedError`. */
+  override destroy(): Promise<void>
+  override destroy(error: Error | null): Promise<void>
+  override destroy(callback: () => void): void
+  override destroy(error: Error | null, callback: () => void): void
+  override destroy(errorOrCallback?: Error | null | (() => void), callback?: () => void): Promise<void> | void {
+    const [error, done] = typeof errorOrCallback === 'function' ? [null, errorOrCallback] : [errorOrCallback ?? null, callback]
+    // Also after close(): it turns a patient end into a quick one.
+    this.#ending = undefined
+    const reason = error ?? new BalancerClosedError('The balancer was destroyed while the request was under way.')
+    return settle(this.#end(() => this.#engine.destroy(reason), (agent) => agent.destroy(reason)), done)
+  }
+
+  /** The base URLs whose requests are balanced, in normal form. */
+  get intercept(): readonly string[] {
+    return this.#engine.options.intercept.map((base) => base.href)
+  }
+
+  get closed(): boolean {
+    return this.#engine.closed
+  }
+
+  get destroyed(): boolean {
+    return this.#engine.closed && this.#engine.requests.size === 0
+  }
+
+  /** Fetch hands a mock the body as the test wrote it: only where it is told of the mock inside. */
+  get isMockActive(): boolean {
+    return this.#inner.isMockActive
+  }
+
+  /** Limits for received WebSocket messages, which undici asks its global dispatcher for. */
+  get webSocketOptions(): unknown {
+    return this.#inner.read('webSocketOptions')
+  }
+
+  /** The same for server-sent events. */
+  get eventSourceOptions(): unknown {
+    return this.#inner.read('eventSourceOptions')
+  }
+
+  #end(end: () => Promise<void>, endAgent: (agent: DispatcherType) => Promise<void>): Promise<void> {
+    this.#ending ??= end().then(async () => {
+      for (const [event, forward] of this.#forwarders) this.#inner.emitter?.off(event, forward)
+      if (this.#ownAgent !== undefined) await endAgent(this.#ownAgent)
+    })
+    return this.#ending
+  }
+}
+
+/** The inner dispatcher, as the requests need it. */
+class InnerDispatcher implements Inner {
+  readonly #target: DispatcherType
+  readonly takesLegacy: boolean
+  readonly dispatch: Inner['dispatch']
+  readonly emitter: NodeJS.EventEmitter | undefined
+
+  constructor(target: DispatcherType) {
+    this.#target = target
+    // One of another copy of undici may be of any version: the handlers of both styles suit all of them.
+    this.takesLegacy = PEER_TAKES_LEGACY_HANDLERS && target instanceof Dispatcher
+    // Looked up at every request, as undici does: a dispatcher may be patched or composed in place.
+    this.dispatch = (opts, handler) => target.dispatch(opts as DispatcherType.DispatchOptions, toUndici(handler))
+    this.emitter = typeof (target as { on?: unknown }).on === 'function' ? (target as unknown as NodeJS.EventEmitter) : undefined
+  }
+
+  get isMockActive(): boolean {
+    return this.read('isMockActive') === true
+  }
+
+  read(property: 'isMockActive' | 'webSocketOptions' | 'eventSourceOptions'): unknown {
+    return (this.#target as unknown as Record<string, unknown>)[property]
+  }
+}
+
+function settle(ending: Promise<void>, callback: (() => void) | undefined): Promise<void> | void {
+  if (callback === undefined) return ending
+  ending.then(() => { callback() }, () => { callback() })
+}

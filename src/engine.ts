@@ -1,0 +1,93 @@
+/** What the class and the interceptor have in common: one pool, and the question which requests are its own. */
+import { Pool } from './core/pool.js'
+import type { PoolStatus, System } from './core/types.js'
+import { BalancerClosedError } from './errors.js'
+import { resolveOptions, updateOptions, type Backend, type BalancerOptions, type ResolvedOptions } from './options.js'
+import { system } from './system.js'
+import { createTelemetry } from './telemetry/telemetry.js'
+import { BalancedRequest } from './undici/balanced-request.js'
+import { refuse } from './undici/caller-handler.js'
+import type { AnyHandler, DispatchOptions } from './undici/handlers.js'
+import { adaptForward } from './undici/legacy-forward.js'
+import type { Inner, RequestContext } from './undici/request-context.js'
+import { UrlMatcher } from './undici/url-match.js'
+
+export class Engine implements RequestContext {
+  readonly system: System
+  readonly pool: Pool<Backend>
+  readonly requests = new Set<BalancedRequest>()
+
+  #options: ResolvedOptions
+  #matcher: UrlMatcher
+  #closed = false
+  #idle: (() => void)[] = []
+
+  /** @throws InvalidOptionsError */
+  constructor(options: BalancerOptions, world: System = system) {
+    this.system = world
+    this.#options = resolveOptions(options)
+    this.#matcher = new UrlMatcher(this.#options.intercept)
+    this.pool = new Pool(this.#options, world, createTelemetry(this.#options.logger))
+    this.#warn()
+  }
+
+  get options(): ResolvedOptions {
+    return this.#options
+  }
+
+  get maxReplayBytes(): number {
+    return this.#options.maxReplayBytes
+  }
+
+  get attemptTimeoutMs(): number | undefined {
+    return this.#options.attemptTimeoutMs
+  }
+
+  get closed(): boolean {
+    return this.#closed
+  }
+
+  /** A request for the pool goes through the backends; any other one goes on to `inner` as it came. */
+  dispatch(inner: Inner, opts: DispatchOptions, handler: AnyHandler): boolean {
+    const rest = this.#matcher.match(opts)
+    if (rest === undefined) return inner.dispatch(opts, inner.takesLegacy ? handler : adaptForward(handler))
+    if (this.#closed) return refuse(handler, new BalancerClosedError())
+    return new BalancedRequest(this, inner, opts, rest, handler).start()
+  }
+
+  /** See `PriorityBalancer.status`. */
+  status(): PoolStatus {
+    return this.pool.status(this.system.now())
+  }
+
+  /** See `PriorityBalancer.update`. */
+  update(changes: Partial<BalancerOptions>): void {
+    this.#options = updateOptions(this.#options, changes)
+    this.#matcher = new UrlMatcher(this.#options.intercept)
+    this.pool.update(this.#options, this.system.now())
+    this.#warn()
+  }
+
+  /** Takes no more requests and ends those that wait for a backend; fulfils when those under way have ended. */
+  close(): Promise<void> {
+    this.#closed = true
+    this.pool.close()
+    return this.requests.size === 0 ? Promise.resolve() : new Promise((resolve) => { this.#idle.push(resolve) })
+  }
+
+  /** Like `close`, but requests under way are aborted with this error. */
+  destroy(error: Error): Promise<void> {
+    const idle = this.close()
+    for (const request of [...this.requests]) request.abort(error)
+    return idle
+  }
+
+  onIdle(): void {
+    if (!this.#closed) return
+    for (const resolve of this.#idle.splice(0)) resolve()
+  }
+
+  #warn(): void {
+    for (const warning of this.#options.warnings) this.#options.logger.warn({}, warning)
+  }
+}

@@ -1,0 +1,8 @@
+export { PriorityBalancer } from './balancer.js'
+export { DEFAULTS, type BackendOptions, type BalancerOptions, type CredentialOption, type Logger } from './options.js'
+export { BalancerClosedError, CredentialError, InstallError, InvalidOptionsError, LoadBalancerError } from './errors.js'
+export { install, type InstalledBalancer } from './install.js'
+export { priorityInterceptor, type PriorityInterceptor } from './interceptor.js'
+export { CHANNEL_PREFIX, channels, subscribe } from './telemetry/channels.js'
+export type * from './telemetry/events.js'
+export type { BackendState, BackendStatus, PoolStatus, ScopeStatus } from './core/types.js'

@@ -1,0 +1,49 @@
+/** The balancer as an interceptor, for `compose`. */
+import type { Dispatcher } from 'undici'
+import type { PoolStatus } from './core/types.js'
+import { Engine } from './engine.js'
+import { InvalidOptionsError } from './errors.js'
+import type { BalancerOptions } from './options.js'
+import { fromUndici, toUndici, type AnyHandler, type DispatchOptions } from './undici/handlers.js'
+import { PEER_TAKES_LEGACY_HANDLERS } from './undici/peer.js'
+
+/** One pool of backends, shared by all dispatchers that are composed with the same interceptor. */
+export interface PriorityInterceptor {
+  (dispatch: Dispatcher.Dispatch): Dispatcher.Dispatch
+  /** See `PriorityBalancer.status`. */
+  status(): PoolStatus
+  /** See `PriorityBalancer.update`. */
+  update(changes: Partial<Omit<BalancerOptions, 'dispatcher' | 'logger'>>): void
+  /** Takes no more requests for the backends and ends those that wait; fulfils when those under way have ended. */
+  close(): Promise<void>
+}
+
+/**
+ * Balances the requests of the dispatcher that it is composed with: `new Agent().compose(priorityInterceptor(options))`,
+ * `mockAgent.compose(priorityInterceptor(options))`.
+ *
+ * For the whole process use `install`, which also sees what a composed global dispatcher misses on some pairs of Node
+ * and undici.
+ * @throws InvalidOptionsError
+ */
+export function priorityInterceptor(options: Omit<BalancerOptions, 'dispatcher'>): PriorityInterceptor {
+  if ('dispatcher' in options) {
+    throw new InvalidOptionsError('dispatcher', 'has no place here: an interceptor sends through what it is composed with', 'a dispatcher')
+  }
+  const engine = new Engine(options)
+  const interceptor = (dispatch: Dispatcher.Dispatch): Dispatcher.Dispatch => {
+    const inner = {
+      dispatch: (opts: DispatchOptions, handler: AnyHandler) => dispatch(opts as Dispatcher.DispatchOptions, toUndici(handler)),
+      takesLegacy: PEER_TAKES_LEGACY_HANDLERS,
+      // Not to be seen from inside compose(); undici hands the mock's body over by itself there.
+      isMockActive: false,
+    }
+    // undici asks for exactly two parameters.
+    return (opts, handler) => engine.dispatch(inner, opts as DispatchOptions, fromUndici(handler))
+  }
+  return Object.assign(interceptor, {
+    status: () => engine.status(),
+    update: (changes: Partial<BalancerOptions>) => { engine.update(changes) },
+    close: () => engine.close(),
+  })
+}

@@ -1,0 +1,206 @@
+/**
+ * What undici is given for one attempt. Fresh for every attempt, so that nothing a dead one still says can reach the
+ * caller.
+ *
+ *   waiting ──response is the caller's──▶ live ──────────────▶ over
+ *      │ └────response is not wanted────▶ draining ──────────▶ over
+ *      └──────failed, given up, upgraded─────────────────────▶ over
+ *
+ * This class speaks the old style: undici 7 takes it as it is, without converting headers back and forth.
+ */
+import type { Duplex } from 'node:stream'
+import type { Attempt, AttemptEnd, System, Timer } from '../core/types.js'
+import { errors } from './peer.js'
+import type { Progress } from './progress.js'
+import type { Destination } from './request-rewrite.js'
+import type { AnyHandler, AnyHeaders, LegacyHandler, ParsedHeaders, RawHeaders } from './handlers.js'
+import type { Steered } from './stable-controller.js'
+
+/**
+ * A swallowed response is read up to here, so that its connection can be used again. Error bodies are a few hundred
+ * bytes; what is longer than 64 KiB costs more to read than a new connection does.
+ */
+const DRAIN_BYTES = 65_536
+
+/** And for so long: a body that stalls must not hold a connection until undici's own body timeout (300 s). */
+const DRAIN_MS = 1_000
+
+/** What attempts report to: the request that they belong to. */
+export interface AttemptOwner {
+  /** The caller's handler as it was given: its optional callbacks are mirrored only where it has them. */
+  readonly callerHandler: AnyHandler
+  readonly progress: Progress
+  readonly system: System
+  /** The caller's wish, of the stable controller. */
+  readonly paused: boolean
+  onInformation(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined): void
+  onResponse(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined): void
+  onData(chunk: Buffer): void
+  onEnd(handler: AttemptHandler, raw: AnyHeaders | null | undefined, parsed: ParsedHeaders | undefined): void
+  onUpgrade(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, socket: Duplex): unknown
+  /** `wasLive`: the response was the caller's already. */
+  onFailure(handler: AttemptHandler, error: Error, wasLive: boolean): void
+  settle(handler: AttemptHandler, end: AttemptEnd): void
+}
+
+export type AttemptPhase = 'waiting' | 'live' | 'draining' | 'over'
+
+export class AttemptHandler implements LegacyHandler, Steered {
+  readonly attempt: Attempt<Destination>
+  /** Bytes of the request body that undici has reported as sent, where the caller wants to know. */
+  bytesSent = 0
+  phase: AttemptPhase = 'waiting'
+  onBodySent?: (chunk: Uint8Array) => void
+  onRequestSent?: () => void
+
+  protected readonly owner: AttemptOwner
+  #abort: ((reason?: Error) => void) | undefined
+  #resume: (() => void) | undefined
+  #cancelled: Error | undefined
+  #drained = 0
+  #timer: Timer | undefined
+
+  constructor(owner: AttemptOwner, attempt: Attempt<Destination>) {
+    this.owner = owner
+    this.attempt = attempt
+    // Assigned, not inherited: with these present an undici mock reads the request body, without them it does not.
+    const caller = owner.callerHandler
+    if (caller.onBodySent !== undefined) this.onBodySent = (chunk) => { if (this.phase !== 'over') owner.progress.bodySent(this, chunk) }
+    if (caller.onRequestSent !== undefined) this.onRequestSent = () => { if (this.phase !== 'over') owner.progress.requestSent() }
+  }
+
+  onConnect(abort: (reason?: Error) => void): void {
+    this.#abort = abort
+    // Given up while it was still connecting: there was nothing to abort then.
+    if (this.#cancelled !== undefined) abort(this.#cancelled)
+  }
+
+  onResponseStarted(): void {
+    if (this.phase === 'waiting') this.owner.progress.responseStarted()
+  }
+
+  onHeaders(status: number, headers: RawHeaders, resume: () => void, message?: string): boolean {
+    this.#resume = resume
+    this.takeHeaders(status, headers, undefined, message)
+    return this.goesOn
+  }
+
+  onData(chunk: Buffer): boolean {
+    this.takeData(chunk)
+    return this.goesOn
+  }
+
+  onComplete(trailers: RawHeaders | null): void {
+    this.takeEnd(trailers, undefined)
+  }
+
+  onUpgrade(status: number, headers: RawHeaders, socket: Duplex): unknown {
+    return this.takeUpgrade(status, headers, undefined, socket)
+  }
+
+  onError(error: Error): void {
+    this.takeFailure(error)
+  }
+
+  /** The caller pauses through what `onHeaders` and `onData` return. */
+  pause(): void {}
+
+  resume(): void {
+    this.#resume?.()
+  }
+
+  /** The response is the caller's from here on. */
+  commit(): void {
+    this.#timer?.cancel()
+    this.phase = 'live'
+  }
+
+  /** The response is not wanted: read what little there is, so that the connection can be used again, and let go. */
+  swallow(contentLength: number): void {
+    this.#timer?.cancel()
+    this.phase = 'draining'
+    if (contentLength > DRAIN_BYTES) this.#letGo()
+    else this.#timer = this.owner.system.setTimer(() => { this.#letGo() }, DRAIN_MS)
+  }
+
+  /** Fails the attempt when no response headers have come in time. */
+  failAfter(timeoutMs: number): void {
+    this.#timer = this.owner.system.setTimer(() => {
+      const backend = JSON.stringify(this.attempt.backend.name)
+      this.cancel(new errors.HeadersTimeoutError(`Backend ${backend} sent no response headers within attemptTimeoutMs (${timeoutMs} ms).`))
+    }, timeoutMs)
+  }
+
+  /** Ends the attempt from our side. The owner hears of it as of any failure, before this returns. */
+  cancel(reason: Error): void {
+    if (this.phase === 'over') return
+    this.#cancelled = reason
+    this.abortUpstream(reason)
+    // Nothing to abort yet, or undici had nothing to say to it.
+    this.takeFailure(reason)
+  }
+
+  protected abortUpstream(reason: Error): void {
+    this.#abort?.(reason)
+  }
+
+  protected get cancelled(): Error | undefined {
+    return this.#cancelled
+  }
+
+  protected takeHeaders(status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined): void {
+    if (this.phase !== 'waiting') return
+    if (status < 200) this.owner.onInformation(this, status, raw, parsed, message)
+    else this.owner.onResponse(this, status, raw, parsed, message)
+  }
+
+  protected takeData(chunk: Buffer): void {
+    if (this.phase === 'live') this.owner.onData(chunk)
+    else if (this.phase === 'draining' && (this.#drained += chunk.byteLength) > DRAIN_BYTES) this.#letGo()
+  }
+
+  protected takeEnd(raw: AnyHeaders | null | undefined, parsed: ParsedHeaders | undefined): void {
+    if (this.phase === 'live') {
+      // Over only afterwards: undici's retry handler throws here on purpose, and expects the error that follows.
+      this.owner.onEnd(this, raw, parsed)
+      this.phase = 'over'
+    } else if (this.phase === 'draining') this.#endDrain()
+  }
+
+  protected takeUpgrade(status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, socket: Duplex): unknown {
+    if (this.phase !== 'waiting') {
+      socket.destroy()
+      return undefined
+    }
+    this.#timer?.cancel()
+    this.phase = 'over'
+    return this.owner.onUpgrade(this, status, raw, parsed, socket)
+  }
+
+  protected takeFailure(error: Error): void {
+    if (this.phase === 'over') return
+    if (this.phase === 'draining') return this.#endDrain()
+    this.#timer?.cancel()
+    const wasLive = this.phase === 'live'
+    this.phase = 'over'
+    this.owner.onFailure(this, error, wasLive)
+  }
+
+  /** What a handler of the old style returns: `false` pauses. */
+  private get goesOn(): boolean {
+    return this.phase !== 'live' || !this.owner.paused
+  }
+
+  #endDrain(): void {
+    this.#timer?.cancel()
+    this.phase = 'over'
+    this.owner.settle(this, 'completed')
+  }
+
+  #letGo(): void {
+    if (this.phase !== 'draining') return
+    this.#endDrain()
+    // Not from inside undici's own callback: there an abort costs undici 7 a second connection.
+    queueMicrotask(() => { this.abortUpstream(new Error('The rest of a response that nobody waits for is not read.')) })
+  }
+}

@@ -1,0 +1,49 @@
+/**
+ * Looked at before undici itself is loaded, so that a pair which cannot work says so in a sentence, instead of failing
+ * somewhere inside undici (8 on Node 20) or missing every request without a word (before 7.27.2 on Node 26).
+ */
+import { createRequire } from 'node:module'
+
+/** The oldest undici that can be told from a working one by trying: see the README's compatibility table. */
+export const OLDEST_UNDICI = '7.27.2'
+
+/** Throws when this Node and this undici cannot work together; the message says what to install. */
+export function checkPeer(undici: string, node: string): void {
+  if (isOlder(node, '20.18.1')) {
+    throw new Error(`openai-priority-loadbalancer needs Node.js 20.18.1 or newer; this is ${node}.`)
+  }
+  if (isOlder(undici, OLDEST_UNDICI)) {
+    throw new Error(
+      `openai-priority-loadbalancer needs undici ${OLDEST_UNDICI} or newer, or 8; found ${undici}, which does not see every request. Run: npm install undici@7`,
+    )
+  }
+  if (isOlder(node, '22.19.0') && !isOlder(undici, '8.0.0')) {
+    throw new Error(
+      `undici ${undici} needs Node.js 22.19 or newer; this is ${node}. Run: npm install undici@7 (openai-priority-loadbalancer works with both)`,
+    )
+  }
+}
+
+/** Compares the three numbers; a pre-release counts as its release. */
+function isOlder(version: string, than: string): boolean {
+  const left = version.split(/[.-]/, 3).map(Number)
+  const right = than.split('.').map(Number)
+  for (let i = 0; i < 3; i++) {
+    const difference = (left[i] ?? 0) - (right[i] ?? 0)
+    if (difference !== 0) return difference < 0
+  }
+  return false
+}
+
+/** The version of the undici that this package resolves to; `undefined` where a bundler left no files to look at. */
+function readUndiciVersion(): string | undefined {
+  try {
+    const manifest: unknown = createRequire(import.meta.url)('undici/package.json')
+    return (manifest as { version: string }).version
+  } catch {
+    return undefined
+  }
+}
+
+const version = readUndiciVersion()
+if (version !== undefined) checkPeer(version, process.versions.node)

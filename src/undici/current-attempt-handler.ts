@@ -1,0 +1,50 @@
+/** An attempt's handler in the style that undici 8 wants, with the old one beside it for a dispatcher of unknown version. */
+import type { Duplex } from 'node:stream'
+import { AttemptHandler } from './attempt-handler.js'
+import type { Controller, CurrentHandler, ParsedHeaders } from './handlers.js'
+
+export class CurrentAttemptHandler extends AttemptHandler implements CurrentHandler {
+  #controller: Controller | undefined
+
+  onRequestStart(controller: Controller): void {
+    // Over HTTP/2 undici starts a refused stream again: the newer controller is the one that works.
+    this.#controller = controller
+    if (this.cancelled !== undefined) controller.abort(this.cancelled)
+  }
+
+  onResponseStart(controller: Controller, status: number, headers: ParsedHeaders, message?: string): void {
+    this.#controller ??= controller
+    this.takeHeaders(status, controller.rawHeaders ?? headers, headers, message)
+  }
+
+  onResponseData(_controller: Controller, chunk: Buffer): void {
+    this.takeData(chunk)
+  }
+
+  onResponseEnd(controller: Controller, trailers: ParsedHeaders): void {
+    this.takeEnd(controller.rawTrailers ?? trailers, trailers)
+  }
+
+  onRequestUpgrade(controller: Controller, status: number, headers: ParsedHeaders, socket: Duplex): unknown {
+    return this.takeUpgrade(status, controller.rawHeaders ?? headers, headers, socket)
+  }
+
+  onResponseError(_controller: Controller, error: Error): void {
+    this.takeFailure(error)
+  }
+
+  override pause(): void {
+    this.#controller?.pause()
+  }
+
+  override resume(): void {
+    // A dispatcher of undici 6 calls the old style even here.
+    if (this.#controller === undefined) super.resume()
+    else this.#controller.resume()
+  }
+
+  protected override abortUpstream(reason: Error): void {
+    if (this.#controller === undefined) super.abortUpstream(reason)
+    else this.#controller.abort(reason)
+  }
+}

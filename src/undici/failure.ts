@@ -1,0 +1,30 @@
+/** Whose fault a failure is, judged by undici's error codes. */
+import type { AttemptEnd } from '../core/types.js'
+
+/** A request that could not be sent as it is, or a dispatcher that its owner has closed: no backend is to blame, and another one would not help. */
+const CALLERS = new Set([
+  'UND_ERR_INVALID_ARG', 'UND_ERR_NOT_SUPPORTED', 'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH', 'UND_ERR_INVALID_RETURN_VALUE',
+  'UND_ERR_CLOSED', 'UND_ERR_DESTROYED', 'UND_MOCK_ERR_MOCK_NOT_MATCHED', 'ERR_INVALID_ARG_TYPE',
+])
+
+const TIMEOUTS = new Set(['UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT', 'ETIMEDOUT'])
+
+export function isCallersFault(error: Error): boolean {
+  return CALLERS.has(codeOf(error))
+}
+
+/** How an attempt ended that got no response headers. */
+export function endOf(error: Error): AttemptEnd {
+  const code = codeOf(error)
+  if (code === 'ERR_OPLB_CREDENTIAL') return 'credential'
+  return TIMEOUTS.has(code) ? 'timeout' : 'connection'
+}
+
+function codeOf(error: Error): string {
+  return String((error as { code?: unknown }).code)
+}
+
+/** Anything can be thrown or rejected with; handlers are promised an Error. */
+export function toError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(`A value that is no Error was thrown: ${typeof thrown}`, { cause: thrown })
+}

@@ -1,0 +1,106 @@
+/** The caller's request headers in all the shapes that undici takes, read and copied without touching them. */
+
+/** Pairs in a flat array, an object, or (made into an array at once, since it may be good for one reading only) an iterable of pairs. */
+export type RequestHeaders = readonly unknown[] | Readonly<Record<string, unknown>> | null | undefined
+
+/**
+ * What the caller has to prove who it is, in Azure OpenAI, OpenAI and Azure API Management; a backend with its own
+ * credential must see none of it. And `host`, which is the backend's own.
+ */
+const CREDENTIALS = new Set(['api-key', 'authorization', 'ocp-apim-subscription-key'])
+
+/** An iterable of pairs becomes a flat array; everything else stays as it is. */
+export function flattenHeaders(headers: unknown): RequestHeaders {
+  if (headers === null || headers === undefined || typeof headers !== 'object') return undefined
+  if (Array.isArray(headers)) return headers
+  if (typeof (headers as Partial<Iterable<unknown>>)[Symbol.iterator] !== 'function') return headers as Record<string, unknown>
+  const flat: unknown[] = []
+  for (const pair of headers as Iterable<readonly [unknown, unknown]>) flat.push(pair[0], pair[1])
+  return flat
+}
+
+/** The announced length of the body in bytes; undefined when none is, or it is no number. */
+export function readContentLength(headers: RequestHeaders): number | undefined {
+  const value = findHeader(headers, 'content-length')
+  const text = Array.isArray(value) ? value.join(',') : value
+  if (typeof text === 'number') return text
+  if (typeof text !== 'string') return undefined
+  const one = collapse(text)
+  return /^\d+$/.test(one) ? Number(one) : undefined
+}
+
+/** True when the header must be written anew: Node 22's fetch sends a caller's own content-length twice, as `3, 3` (nodejs/undici#5500). */
+export function hasRepeatedContentLength(headers: RequestHeaders): boolean {
+  const value = findHeader(headers, 'content-length')
+  return typeof value === 'string' && value.includes(',') && !collapse(value).includes(',')
+}
+
+/** RFC 9110 section 8.6: identical repetitions of the length may be taken as one. */
+function collapse(value: string): string {
+  if (!value.includes(',')) return value.trim()
+  const values = value.split(',').map((one) => one.trim())
+  return values.every((one) => one === values[0]) ? (values[0] ?? '') : value
+}
+
+function findHeader(headers: RequestHeaders, name: string): unknown {
+  if (headers === null || headers === undefined) return undefined
+  if (isFlat(headers)) {
+    for (let i = 0; i + 1 < headers.length; i += 2) if (isNamed(headers[i], name)) return headers[i + 1]
+    return undefined
+  }
+  const direct = headers[name]
+  if (direct !== undefined) return direct
+  for (const key in headers) if (isNamed(key, name)) return headers[key]
+  return undefined
+}
+
+export interface HeaderChanges {
+  /** Takes the place of whatever the caller has to identify itself. */
+  readonly credential: { readonly name: string; readonly value: string } | undefined
+  /** Takes the place of the caller's `content-length`: the body was rewritten. */
+  readonly contentLength: number | undefined
+}
+
+/** The headers of one attempt. The very same object where nothing has to change. */
+export function rewriteHeaders(headers: RequestHeaders, changes: HeaderChanges): unknown {
+  const { credential, contentLength } = changes
+  if (credential === undefined && contentLength === undefined && findHeader(headers, 'host') === undefined) return headers
+  return isFlat(headers) ? copyFlat(headers, changes) : copyObject(headers ?? {}, changes)
+}
+
+function copyFlat(headers: readonly unknown[], changes: HeaderChanges): unknown[] {
+  const copy: unknown[] = []
+  for (let i = 0; i + 1 < headers.length; i += 2) {
+    if (!isReplaced(String(headers[i]).toLowerCase(), changes)) copy.push(headers[i], headers[i + 1])
+  }
+  // An odd number of entries is the caller's mistake, and undici's to say so.
+  if (headers.length % 2 === 1) copy.push(headers[headers.length - 1])
+  if (changes.credential !== undefined) copy.push(changes.credential.name, changes.credential.value)
+  if (changes.contentLength !== undefined) copy.push('content-length', String(changes.contentLength))
+  return copy
+}
+
+function copyObject(headers: Readonly<Record<string, unknown>>, changes: HeaderChanges): Record<string, unknown> {
+  const copy: Record<string, unknown> = {}
+  for (const name of Object.keys(headers)) {
+    if (!isReplaced(name.toLowerCase(), changes)) copy[name] = headers[name]
+  }
+  if (changes.credential !== undefined) copy[changes.credential.name] = changes.credential.value
+  if (changes.contentLength !== undefined) copy['content-length'] = String(changes.contentLength)
+  return copy
+}
+
+function isReplaced(name: string, { credential, contentLength }: HeaderChanges): boolean {
+  if (name === 'host') return true
+  return (credential !== undefined && CREDENTIALS.has(name)) || (contentLength !== undefined && name === 'content-length')
+}
+
+function isFlat(headers: RequestHeaders): headers is readonly unknown[] {
+  return Array.isArray(headers)
+}
+
+/** Compares without making a lower-case copy of every name. */
+function isNamed(key: unknown, name: string): boolean {
+  const text = typeof key === 'string' ? key : String(key)
+  return text.length === name.length && (text === name || text.toLowerCase() === name)
+}

@@ -1,0 +1,91 @@
+/** Makes one attempt's request from the caller's, always anew: nothing of another backend can be in it. */
+import type { BackendConfig } from '../core/types.js'
+import type { DispatchOptions } from './handlers.js'
+import type { RequestHeaders } from './request-headers.js'
+import { rewriteHeaders } from './request-headers.js'
+
+/** What a request needs to know of its backend. */
+export interface Destination extends BackendConfig {
+  readonly origin: string
+  readonly basePath: string
+  /** Parameters to set, as text. */
+  readonly query: readonly (readonly [string, string])[] | undefined
+  readonly credential: { readonly header: string; resolve(): string | Promise<string> } | undefined
+}
+
+/** The caller's request, as far as every attempt needs it again. */
+export interface Original {
+  readonly opts: DispatchOptions
+  /** Path and query after the request's own base. */
+  readonly rest: string
+  readonly headers: RequestHeaders
+}
+
+/**
+ * @param credential the value for the backend's credential header; undefined when it has none of its own
+ * @param contentLength set when the caller's `content-length` must not stand as it is
+ */
+export function rewriteRequest(
+  original: Original, backend: Destination, credential: string | undefined, body: unknown, contentLength: number | undefined,
+): DispatchOptions {
+  const { opts, rest } = original
+  const own = credential === undefined || backend.credential === undefined ? undefined : { name: backend.credential.header, value: credential }
+  const rewritten: DispatchOptions = {
+    ...opts,
+    origin: backend.origin,
+    path: rewritePath(rest, backend, opts.query == null),
+    headers: rewriteHeaders(original.headers, { credential: own, contentLength }),
+    body,
+  }
+  if (opts.query != null && backend.query !== undefined) rewritten.query = { ...opts.query, ...Object.fromEntries(backend.query) }
+  // The caller's server name is that of the host it meant.
+  if (opts.servername != null) rewritten.servername = null
+  // An inner redirect interceptor knows `authorization`, but not that `api-key` must not follow to another host.
+  if (own !== undefined) rewritten.maxRedirections = 0
+  if (opts.__mockAgentBodyForDispatch !== undefined) rewritten.__mockAgentBodyForDispatch = body
+  return rewritten
+}
+
+function rewritePath(rest: string, backend: Destination, setQuery: boolean): string {
+  let path = backend.models === undefined ? rest : rewriteDeployment(rest, backend.models)
+  if (setQuery && backend.query !== undefined) path = setParameters(path, backend.query)
+  path = backend.basePath + path
+  // A base without a path, asked for as it is.
+  return path.startsWith('/') ? path : `/${path}`
+}
+
+const DEPLOYMENTS = '/deployments/'
+
+/** Azure names the deployment in the path. */
+function rewriteDeployment(rest: string, models: Readonly<Record<string, string>>): string {
+  const query = rest.indexOf('?')
+  const path = query === -1 ? rest : rest.slice(0, query)
+  const at = path.indexOf(DEPLOYMENTS)
+  if (at === -1) return rest
+  const start = at + DEPLOYMENTS.length
+  const slash = path.indexOf('/', start)
+  const end = slash === -1 ? path.length : slash
+  const name = decode(path.slice(start, end))
+  return Object.hasOwn(models, name) ? rest.slice(0, start) + encodeURIComponent(models[name] ?? name) + rest.slice(end) : rest
+}
+
+/** Sets parameters; all others stay as they are, byte for byte and in their order. */
+function setParameters(rest: string, parameters: readonly (readonly [string, string])[]): string {
+  const at = rest.indexOf('?')
+  const path = at === -1 ? rest : rest.slice(0, at)
+  const pairs = at === -1 || at === rest.length - 1 ? [] : rest.slice(at + 1).split('&')
+  const kept = pairs.filter((pair) => {
+    const name = decode((pair.split('=', 1)[0] ?? '').replaceAll('+', ' '))
+    return !parameters.some(([set]) => set === name)
+  })
+  for (const [name, value] of parameters) kept.push(`${encodeURIComponent(name)}=${encodeURIComponent(value)}`)
+  return `${path}?${kept.join('&')}`
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
+}

@@ -1,0 +1,72 @@
+/** The one controller that the caller's handler holds, whatever attempt is under way behind it. */
+import type { AnyHeaders, Controller } from './handlers.js'
+
+/** What the controller steers: the attempt whose response the caller is getting. */
+export interface Steered {
+  pause(): void
+  resume(): void
+}
+
+export interface ControllerOwner {
+  /** The caller gives up, with its reason. Called once at most. */
+  abort(reason: Error): void
+  /** Makes the error for an abort without a reason. */
+  abortError(): Error
+}
+
+export class StableController implements Controller {
+  // Plain fields: undici 8's fetch reads the response's headers from here, and its decompressing interceptor assigns them.
+  rawHeaders: AnyHeaders | null = null
+  rawTrailers: AnyHeaders | null = null
+
+  readonly #owner: ControllerOwner
+  #steered: Steered | undefined
+  #paused = false
+  #reason: Error | null = null
+  #resumer: (() => void) | undefined
+
+  constructor(owner: ControllerOwner) {
+    this.#owner = owner
+  }
+
+  get aborted(): boolean {
+    return this.#reason !== null
+  }
+
+  get paused(): boolean {
+    return this.#paused
+  }
+
+  get reason(): Error | null {
+    return this.#reason
+  }
+
+  abort(reason?: Error): void {
+    if (this.#reason !== null) return
+    this.#reason = reason ?? this.#owner.abortError()
+    this.#owner.abort(this.#reason)
+  }
+
+  pause(): void {
+    if (this.#paused) return
+    this.#paused = true
+    this.#steered?.pause()
+  }
+
+  resume(): void {
+    if (!this.#paused) return
+    this.#paused = false
+    this.#steered?.resume()
+  }
+
+  /** For handlers of the old style, which are given a function to resume with. Made once. */
+  get resumer(): () => void {
+    return (this.#resumer ??= () => this.resume())
+  }
+
+  /** From here on the caller steers this attempt. A pause that was asked for earlier holds. */
+  attach(steered: Steered): void {
+    this.#steered = steered
+    if (this.#paused) steered.pause()
+  }
+}

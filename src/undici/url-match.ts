@@ -1,0 +1,105 @@
+/** Which requests are balanced, and which of them must not move: decided by the URL alone. */
+import type { DispatchOptions } from './handlers.js'
+
+/** What is compared: an origin, and a base path without a slash at its end. */
+export interface Base {
+  readonly origin: string
+  readonly basePath: string
+}
+
+/** Spellings of origins that were looked at lately; more than this many hosts in one process start over. */
+const CACHED_ORIGINS = 1_000
+
+export class UrlMatcher {
+  readonly #bases = new Map<string, readonly string[]>()
+  #cache = new Map<string, readonly string[] | null>()
+
+  constructor(bases: readonly Base[]) {
+    for (const { origin, basePath } of bases) {
+      // Longest first: that one is the request's own base.
+      const paths = [...(this.#bases.get(origin) ?? []), basePath].sort((a, b) => b.length - a.length)
+      this.#bases.set(origin, paths)
+    }
+  }
+
+  /** The rest of the path (with the query) after the longest base that the request's URL starts with; undefined: none does. */
+  match(opts: DispatchOptions): string | undefined {
+    const basePaths = this.#find(opts.origin)
+    if (basePaths === null || opts.method === 'CONNECT') return undefined
+    const { path } = opts
+    for (const basePath of basePaths) {
+      if (startsWithBase(path, basePath)) return isTricky(path) ? undefined : path.slice(basePath.length)
+    }
+    return undefined
+  }
+
+  #find(origin: string | URL | undefined): readonly string[] | null {
+    if (typeof origin !== 'string') return origin === undefined ? null : (this.#bases.get(origin.origin) ?? null)
+    const known = this.#cache.get(origin)
+    if (known !== undefined) return known
+    if (this.#cache.size >= CACHED_ORIGINS) this.#cache = new Map()
+    const found = this.#bases.get(normalize(origin)) ?? null
+    this.#cache.set(origin, found)
+    return found
+  }
+}
+
+/** `HTTPS://Host:443/` and the like, which undici takes too. A user name in it, or a path, is not an origin. */
+function normalize(origin: string): string {
+  if (!URL.canParse(origin)) return ''
+  const url = new URL(origin)
+  return url.username === '' && url.password === '' && url.pathname === '/' && url.search === '' ? url.origin : ''
+}
+
+/** Byte for byte, and only on the boundary of a segment: `/openai/v1` is no base of `/openai/v10`. */
+function startsWithBase(path: string, basePath: string): boolean {
+  if (typeof path !== 'string' || !path.startsWith(basePath)) return false
+  const next = path.charCodeAt(basePath.length)
+  // A slash, a question mark, or the end.
+  return next === 47 || next === 63 || (path.length === basePath.length && basePath !== '')
+}
+
+/**
+ * True when a server could read the path as another one than the one that was compared: dot segments, plain or
+ * encoded, also behind an encoded slash, and backslashes.
+ */
+function isTricky(path: string): boolean {
+  const query = path.indexOf('?')
+  const end = query === -1 ? path.length : query
+  const dot = path.indexOf('/.')
+  const encoded = path.indexOf('%')
+  const backslash = path.indexOf('\\')
+  if (!within(dot, end) && !within(encoded, end) && !within(backslash, end)) return false
+  const decoded = path.slice(0, end).replace(/%2e/gi, '.').replace(/%2f|%5c|\\/gi, '/')
+  return within(backslash, end) || /\/\.{1,2}(\/|$)/.test(decoded)
+}
+
+function within(index: number, end: number): boolean {
+  return index !== -1 && index < end
+}
+
+/** Names things that live on one backend: Azure OpenAI and OpenAI API references, one word a resource. */
+const STATEFUL = new Set([
+  'files', 'uploads', 'batches', 'assistants', 'threads', 'vector_stores', 'fine_tuning', 'evals', 'containers', 'conversations',
+])
+
+/** True for what is created on one backend and only known there; such a request goes to the pool's home. `rest`: see `match`. */
+export function isStateful(rest: string): boolean {
+  let position = 1
+  let segment = segmentAt(rest, position)
+  // Where the API's root is not part of the base: `/openai/files`, `/openai/v1/files`, `/v1/files`.
+  if (segment === 'openai') segment = segmentAt(rest, (position += segment.length + 1))
+  if (segment === 'v1') segment = segmentAt(rest, (position += segment.length + 1))
+  if (STATEFUL.has(segment)) return true
+  // Creating a response can happen anywhere; fetching, continuing or deleting one cannot.
+  return segment === 'responses' && segmentAt(rest, position + segment.length + 1) !== ''
+}
+
+function segmentAt(path: string, start: number): string {
+  let end = start
+  for (; end < path.length; end++) {
+    const code = path.charCodeAt(end)
+    if (code === 47 || code === 63) break
+  }
+  return path.slice(start, end)
+}

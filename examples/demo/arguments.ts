@@ -1,0 +1,170 @@
+import { parseArgs } from 'node:util'
+import { CAPACITY_PER_SECOND } from './topology.js'
+
+/** What to do, after everything that was given or left out has been settled. */
+export interface Settings {
+  /** `undefined`: the embedded simulator. */
+  readonly real: { readonly kind: 'file', readonly path: string } | { readonly kind: 'environment' } | undefined
+  /** What the package asks for: a model in the body (v1 paths), or a deployment in the path (Azure). */
+  readonly target: Target
+  readonly compare: 'standard' | 'pacing'
+  readonly pacing: boolean
+  /** Calls to start per second. */
+  readonly rate: number
+  readonly requests: number
+  /** Calls in flight at most. */
+  readonly concurrency: number
+  readonly maxWaitMs: number
+  readonly seed: number
+  /** `undefined`: a new folder among the temporary files. */
+  readonly out: string | undefined
+  readonly json: boolean
+  readonly quiet: boolean
+  readonly verbose: boolean
+}
+
+export type Target =
+  | { readonly kind: 'model', readonly name: string }
+  | { readonly kind: 'deployment', readonly name: string, readonly apiVersion: string }
+
+/** Wrong use. The message says what to do instead. */
+export class UsageError extends Error {}
+
+/** Real instances cost money: few requests, slowly, unless asked for more. */
+const REAL_REQUESTS = 20
+const REAL_PER_SECOND = 2
+
+/** Long enough to see the limits at work, short enough to watch: two runs and the last retries take some 20 s. */
+const USUAL_SECONDS = 9
+
+/** More than one backend bears (a third), less than all three. */
+const USUAL_LOAD = 0.85
+
+/** Timers are no finer than a millisecond. */
+const MAX_PER_SECOND = 1000
+
+/**
+ * Reads the command line.
+ * @returns `undefined` when only the help is wanted.
+ * @throws UsageError
+ */
+export function readArguments(argv: readonly string[], env: NodeJS.ProcessEnv): Settings | undefined {
+  const values = parse(argv)
+  if (values.help) return undefined
+  const real = findBackends(values.backends, env)
+  const compare = oneOf('compare', values.compare ?? 'standard', ['standard', 'pacing'])
+  reject(values.unpaced === true && compare === 'pacing', '--unpaced and --compare pacing exclude each other: one of its runs is unpaced')
+  reject(values.load !== undefined && real !== undefined, '--load is a share of the simulator\'s capacity; with real backends use --rate')
+  reject(values.load !== undefined && values.rate !== undefined, '--load and --rate exclude each other')
+  reject(values.quiet === true && values.verbose === true, '--quiet and --verbose exclude each other')
+  return {
+    real,
+    target: readTarget(values),
+    compare,
+    pacing: values.unpaced !== true,
+    ...planAmount(values, real !== undefined, compare),
+    concurrency: values.concurrency === undefined ? 1000 : wholeNumber('concurrency', values.concurrency),
+    maxWaitMs: values['max-wait-ms'] === undefined ? 0 : number('max-wait-ms', values['max-wait-ms'], 0),
+    seed: values.seed === undefined ? 1 : wholeNumber('seed', values.seed),
+    out: values.out,
+    json: values.json === true,
+    quiet: values.quiet === true,
+    verbose: values.verbose === true,
+  }
+}
+
+const OPTIONS = {
+  'backends': { type: 'string' },
+  'model': { type: 'string' },
+  'deployment': { type: 'string' },
+  'api-version': { type: 'string' },
+  'requests': { type: 'string' },
+  'rate': { type: 'string' },
+  'load': { type: 'string' },
+  'duration': { type: 'string' },
+  'concurrency': { type: 'string' },
+  'compare': { type: 'string' },
+  'unpaced': { type: 'boolean' },
+  'max-wait-ms': { type: 'string' },
+  'seed': { type: 'string' },
+  'out': { type: 'string' },
+  'json': { type: 'boolean' },
+  'quiet': { type: 'boolean' },
+  'verbose': { type: 'boolean' },
+  'help': { type: 'boolean', short: 'h' },
+} as const
+
+type Values = ReturnType<typeof parse>
+
+function parse(argv: readonly string[]) {
+  try {
+    return parseArgs({ args: [...argv], options: OPTIONS, strict: true, allowPositionals: false }).values
+  } catch (error) {
+    // Node's own words name the option; the first sentence is enough.
+    throw new UsageError(String((error as Error).message).split('. ', 1)[0])
+  }
+}
+
+function findBackends(file: string | undefined, env: NodeJS.ProcessEnv): Settings['real'] {
+  const path = file ?? env['OPENAI_LOADBALANCER_CONFIG']
+  if (path !== undefined && path !== '') return { kind: 'file', path }
+  reject(file === '', '--backends needs the name of a JSON file')
+  return env['BACKEND_1_URL'] === undefined ? undefined : { kind: 'environment' }
+}
+
+function readTarget(values: Values): Target {
+  const { model, deployment } = values
+  reject(model !== undefined && deployment !== undefined, '--model and --deployment exclude each other')
+  reject(model === '' || deployment === '', '--model and --deployment need a name')
+  reject(values['api-version'] !== undefined && deployment === undefined, '--api-version goes with --deployment; the v1 paths need none')
+  if (deployment === undefined) return { kind: 'model', name: model ?? 'gpt-4o' }
+  return { kind: 'deployment', name: deployment, apiVersion: values['api-version'] ?? '2024-10-21' }
+}
+
+/** Of requests, rate and duration any two give the third. */
+function planAmount(values: Values, real: boolean, compare: Settings['compare']): { rate: number, requests: number } {
+  const usual = usualAmount(real, compare)
+  const requests = values.requests === undefined ? undefined : wholeNumber('requests', values.requests)
+  const seconds = values.duration === undefined ? undefined : number('duration', values.duration)
+  const given = readRate(values)
+  reject(given !== undefined && requests !== undefined && seconds !== undefined,
+    `--requests, --duration and ${values.rate === undefined ? '--load' : '--rate'} are one too many: each follows from the other two`)
+  const rate = given ?? (requests !== undefined && seconds !== undefined ? requests / seconds : usual.rate)
+  reject(rate > MAX_PER_SECOND, `at most ${MAX_PER_SECOND} calls per second can be started, not ${Math.round(rate)}`)
+  return { rate, requests: requests ?? Math.max(1, Math.round(seconds === undefined ? usual.requests(rate) : rate * seconds)) }
+}
+
+function usualAmount(real: boolean, compare: Settings['compare']): { rate: number, requests: (rate: number) => number } {
+  if (real) return { rate: REAL_PER_SECOND, requests: () => REAL_REQUESTS }
+  if (compare === 'pacing') return { rate: 0.8 * CAPACITY_PER_SECOND, requests: (rate) => 60 * rate }
+  return { rate: USUAL_LOAD * CAPACITY_PER_SECOND, requests: (rate) => USUAL_SECONDS * rate }
+}
+
+function readRate(values: Values): number | undefined {
+  if (values.rate !== undefined) return number('rate', values.rate)
+  return values.load === undefined ? undefined : number('load', values.load) * CAPACITY_PER_SECOND
+}
+
+function oneOf<T extends string>(name: string, value: string, allowed: readonly T[]): T {
+  const found = allowed.find((word) => word === value)
+  if (found === undefined) throw new UsageError(`--${name} must be one of ${allowed.join(', ')}, not '${value}'`)
+  return found
+}
+
+function wholeNumber(name: string, value: string): number {
+  const parsed = Number(value)
+  if (!Number.isSafeInteger(parsed) || parsed < 1) throw new UsageError(`--${name} must be a whole number from 1, not '${value}'`)
+  return parsed
+}
+
+/** Above `min` where that is left out, else from it. */
+function number(name: string, value: string, min?: number): number {
+  const parsed = Number(value)
+  const fits = Number.isFinite(parsed) && value.trim() !== '' && (min === undefined ? parsed > 0 : parsed >= min)
+  if (!fits) throw new UsageError(`--${name} must be a number ${min === undefined ? 'above 0' : `from ${min}`}, not '${value}'`)
+  return parsed
+}
+
+function reject(wrong: boolean, message: string): void {
+  if (wrong) throw new UsageError(message)
+}

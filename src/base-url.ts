@@ -25,27 +25,27 @@ export function parseBaseUrl(value: unknown, path: string): BaseUrl {
     throw new InvalidOptionsError(path, rule, describeUrl(value))
   }
   if (typeof value !== 'string' || value === '') return fail('must be a URL such as https://my-resource.openai.azure.com/openai/v1')
-  // eslint-disable-next-line no-control-regex
-  if (/[\x00-\x20\x7f]/.test(value)) return fail('must have no white space and no control characters')
+  if (/[\s\p{Cc}]/u.test(value)) return fail('must have no white space and no control characters')
+  // Not in the path either: of `https://user/secret@host` nobody can say which part was meant to be one.
+  if (value.includes('@')) return fail('must have no user name or password (no @ at all): use apiKey or bearerToken')
   if (value.includes('\\')) return fail('must have no backslash')
   const written = value.includes('://') ? value : `https://${value}`
   if (!/^https?:\/\//i.test(written)) return fail('must be an http or https URL')
   if (written.includes('?')) return fail('must have no query: put parameters such as api-version into backends[].query')
   if (written.includes('#')) return fail('must have no fragment')
-  const [, authority = '', writtenPath = ''] = /^[^:]+:\/\/([^/]*)(.*)$/.exec(written) ?? []
-  if (authority.includes('@')) return fail('must have no user name or password: use apiKey or bearerToken')
-  if (authority.includes('*')) return fail('must name one host: wildcards are not supported')
+  const [authority, ...segments] = written.slice(written.indexOf('//') + 2).replace(/\/$/, '').split('/')
+  if (authority?.includes('*')) return fail('must name one host: wildcards are not supported')
   if (authority === '' || !URL.canParse(written)) return fail('must be a valid URL')
-  checkPath(writtenPath.replace(/\/$/, ''), fail)
+  checkSegments(segments, fail)
   const { origin, pathname } = new URL(written)
   const basePath = pathname.replace(/\/$/, '')
   return Object.freeze({ href: origin + basePath, origin, basePath })
 }
 
-function checkPath(path: string, fail: (rule: string) => never): void {
-  if (/%2f|%5c/i.test(path)) fail('must have no encoded slash in its path')
-  for (const segment of path.split('/').slice(1)) {
+function checkSegments(segments: readonly string[], fail: (rule: string) => never): void {
+  for (const segment of segments) {
     if (segment === '') fail('must have no empty segment (two slashes in a row) in its path')
+    if (/%2f|%5c/i.test(segment)) fail('must have no encoded slash in its path')
     if (/^(\.|%2e){1,2}$/i.test(segment)) fail('must have no dot segment in its path')
   }
 }

@@ -33,7 +33,7 @@ export function describeKind(value: unknown): string {
  */
 export function describeUrl(value: unknown): string {
   if (typeof value !== 'string' || value === '') return describeKind(value)
-  return quote(value.replace(/^([a-z][a-z0-9+.-]*:[/\\]*)?.*@/is, '$1***@').replace(/([?#]).*$/s, '$1***'))
+  return quote(value.replace(/^((https?|ftp|wss?):[/\\]*)?.*@/is, '$1***@').replace(/([?#]).*$/s, '$1***'))
 }
 
 function quote(text: string): string {

@@ -16,5 +16,5 @@ export const DEFAULTS = Object.freeze({
   latencyGuard: true,
   /** Finagle's: a fifth on top of the traffic, and enough for a process with little traffic to fail over at all. */
   retryBudget: Object.freeze({ ratio: 0.2, minPerSecond: 10 }),
-  logLevel: 'warn',
+  logLevel: 'warn' as const,
 })

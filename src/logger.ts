@@ -1,5 +1,6 @@
 /** Where log lines go: the caller's logger, nowhere, or a pino of our own that is loaded when the first line is due. */
 import { createRequire } from 'node:module'
+import type * as Pino from 'pino'
 import { describe, describeKind, hasMethod } from './checks.js'
 import { DEFAULTS } from './defaults.js'
 import { InvalidOptionsError } from './errors.js'
@@ -23,7 +24,9 @@ export type ResolvedLogger = Required<Logger>
 export const LOG_LEVEL_VARIABLE = 'OPENAI_LOADBALANCER_LOG_LEVEL'
 
 /** pino's levels, with its numbers. */
-const LEVELS: Readonly<Record<string, number>> = { trace: 10, debug: 20, info: 30, warn: 40, error: 50, fatal: 60, silent: Infinity }
+const LEVELS = Object.freeze({ trace: 10, debug: 20, info: 30, warn: 40, error: 50, fatal: 60, silent: Infinity })
+
+type PinoLevel = keyof typeof LEVELS
 
 const METHODS = ['debug', 'info', 'warn', 'error'] as const
 
@@ -41,10 +44,10 @@ export function resolveLogger(value: unknown, env: Readonly<Record<string, strin
   return new GuardedLogger(value as Logger)
 }
 
-function readLevel(value: string | undefined): string {
+function readLevel(value: string | undefined): PinoLevel {
   if (value === undefined || value === '') return DEFAULTS.logLevel
   const level = value.trim().toLowerCase()
-  if (Object.hasOwn(LEVELS, level)) return level
+  if (Object.hasOwn(LEVELS, level)) return level as PinoLevel
   throw new InvalidOptionsError(`The environment variable ${LOG_LEVEL_VARIABLE}`, `must be one of ${Object.keys(LEVELS).join(', ')}`, describe(value))
 }
 
@@ -106,17 +109,17 @@ class GuardedLogger implements ResolvedLogger {
  * thread or handle waits in the background, and at the default level lines are as rare as cooldowns.
  */
 class DefaultLogger implements ResolvedLogger {
-  readonly #level: string
+  readonly #level: PinoLevel
   readonly #threshold: number
   #pino: Logger | undefined
 
-  constructor(level: string) {
+  constructor(level: PinoLevel) {
     this.#level = level
-    this.#threshold = LEVELS[level] ?? Infinity
+    this.#threshold = LEVELS[level]
   }
 
   isLevelEnabled(level: string): boolean {
-    return (LEVELS[level] ?? 0) >= this.#threshold
+    return (LEVELS[level as PinoLevel] ?? 0) >= this.#threshold
   }
 
   debug(fields: object, message: string): void {
@@ -142,7 +145,7 @@ class DefaultLogger implements ResolvedLogger {
 
   #create(): Logger {
     try {
-      const { pino } = createRequire(import.meta.url)('pino') as typeof import('pino')
+      const { pino } = createRequire(import.meta.url)('pino') as typeof Pino
       return pino({ name: 'openai-priority-loadbalancer', level: this.#level }, pino.destination({ fd: 2, sync: true }))
     } catch (error) {
       // A bundle that left pino out.

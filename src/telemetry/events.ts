@@ -1,0 +1,102 @@
+/**
+ * What the balancer tells while it works: the payload of each event, the same for log lines and for
+ * `diagnostics_channel`. No payload holds headers, credentials, bodies or a request's URL.
+ */
+import type { CooldownSource, OutcomeClass, SurfaceReason } from '../core/types.js'
+
+interface RequestFields {
+  /** Tells the events of one request from those of others in this process; counted from 1 as requests are first told of. */
+  readonly requestId: number
+  /** Deployment or model that the caller asked for; `''` when unknown. */
+  readonly scope: string
+}
+
+interface BackendFields {
+  /** The backend's name. */
+  readonly backend: string
+  /** The backend's base URL. */
+  readonly url: string
+  readonly priority: number
+}
+
+interface AttemptFields extends RequestFields, BackendFields {
+  /** 1 for the first attempt of a request. */
+  readonly attempt: number
+}
+
+/** An attempt begins. */
+export interface PickedEvent extends AttemptFields {}
+
+/** Response headers go to the caller. */
+export interface AnsweredEvent extends AttemptFields {
+  readonly status: number
+  /** Milliseconds from the start of the attempt to its response headers. */
+  readonly latencyMs: number
+}
+
+/** An attempt did not work, and the request goes on. */
+export interface FailoverEvent extends AttemptFields {
+  readonly outcome: OutcomeClass
+  /** Name of the next backend; `undefined` when the request has to wait for one. */
+  readonly to: string | undefined
+}
+
+/** A backend, or one scope of it, was throttled and is left alone. */
+export interface CooldownEvent extends BackendFields {
+  /** Deployment or model as the backend knows it; `''` when unknown: then the whole backend cools down. */
+  readonly scope: string
+  readonly cooldownMs: number
+  /** The header that told how long, or `default` for the option `cooldownMs`. */
+  readonly source: CooldownSource
+  readonly status: number
+}
+
+/** A backend failed and is out as a whole; one probe request decides when it is back. */
+export interface EjectedEvent extends BackendFields {
+  readonly cooldownMs: number
+  readonly reason: 'failed' | 'unreachable' | 'misconfigured'
+}
+
+/** A backend, or one scope of it, takes requests again. */
+export interface ReadmittedEvent extends BackendFields {
+  /** `undefined`: the whole backend. */
+  readonly scope: string | undefined
+  readonly after: 'ejected' | 'cooldown'
+}
+
+/** A request is held, since every backend is throttled. */
+export interface WaitingEvent extends RequestFields {
+  /** Requests that are held now, this one included. */
+  readonly queueLength: number
+}
+
+/** A request that was held goes on. */
+export interface WaitedEvent extends RequestFields {
+  readonly waitedMs: number
+  /** Requests that are still held. */
+  readonly queueLength: number
+}
+
+/** The caller is told that nothing is available. */
+export interface ExhaustedEvent extends RequestFields {
+  /** Attempts that were made. */
+  readonly attempts: number
+  /** What the 429 says, in milliseconds; `undefined` when the caller gets the last real answer or error instead. */
+  readonly retryAfterMs: number | undefined
+  readonly reason: SurfaceReason | 'throttled' | 'queue-full'
+}
+
+/** Name and payload of every event. */
+export interface BalancerEvents {
+  readonly picked: PickedEvent
+  readonly answered: AnsweredEvent
+  readonly failover: FailoverEvent
+  readonly cooldown: CooldownEvent
+  readonly ejected: EjectedEvent
+  readonly readmitted: ReadmittedEvent
+  readonly waiting: WaitingEvent
+  readonly waited: WaitedEvent
+  readonly exhausted: ExhaustedEvent
+}
+
+export type BalancerEventName = keyof BalancerEvents

@@ -5,6 +5,7 @@ import { BalancerClosedError } from './errors.js'
 import { resolveOptions, updateOptions, type Backend, type BalancerOptions, type ResolvedOptions } from './options.js'
 import { system } from './system.js'
 import { createTelemetry } from './telemetry/telemetry.js'
+import { ActiveRequests } from './undici/active-requests.js'
 import { BalancedRequest } from './undici/balanced-request.js'
 import { refuse } from './undici/caller-handler.js'
 import type { AnyHandler, DispatchOptions } from './undici/handlers.js'
@@ -15,7 +16,7 @@ import { UrlMatcher } from './undici/url-match.js'
 export class Engine implements RequestContext {
   readonly system: System
   readonly pool: Pool<Backend>
-  readonly requests = new Set<BalancedRequest>()
+  readonly requests = new ActiveRequests()
 
   #options: ResolvedOptions
   #matcher: UrlMatcher
@@ -78,7 +79,7 @@ export class Engine implements RequestContext {
   /** Like `close`, but requests under way are aborted with this error. */
   destroy(error: Error): Promise<void> {
     const idle = this.close()
-    for (const request of [...this.requests]) request.abort(error)
+    this.requests.abortAll(error)
     return idle
   }
 

@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream'
 import { findDeployment, type ModelSpan } from '../core/scope.js'
 import type { Acquisition, Attempt, AttemptEnd, OutcomeClass, PoolRequest, System } from '../core/types.js'
 import { BalancerClosedError } from '../errors.js'
+import type { ActiveRequest } from './active-requests.js'
 import { AttemptHandler, type AttemptOwner } from './attempt-handler.js'
 import { adaptCaller, type CallerHandler } from './caller-handler.js'
 import { CurrentAttemptHandler } from './current-attempt-handler.js'
@@ -20,7 +21,7 @@ import { StableController, type ControllerOwner } from './stable-controller.js'
 import { SyntheticResponse } from './synthetic-response.js'
 import { isStateful } from './url-match.js'
 
-export class BalancedRequest implements PoolRequest, AttemptOwner, ControllerOwner {
+export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner, ControllerOwner {
   // Of PoolRequest: what the pool goes by, and its own notes.
   scope = ''
   bodyBytes = 0
@@ -30,6 +31,7 @@ export class BalancedRequest implements PoolRequest, AttemptOwner, ControllerOwn
   lastOutcome: OutcomeClass | undefined
   waitingSince = NaN
 
+  slot = -1
   readonly progress: Progress
   readonly #context: RequestContext
   readonly #inner: Inner
@@ -255,7 +257,7 @@ export class BalancedRequest implements PoolRequest, AttemptOwner, ControllerOwn
     if (this.#ended) return
     this.#ended = true
     const { requests } = this.#context
-    requests.delete(this)
+    requests.remove(this)
     if (requests.size === 0) this.#context.onIdle()
   }
 }

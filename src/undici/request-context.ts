@@ -1,6 +1,7 @@
 /** What a request is given by the balancer that it came to. */
 import type { Pool } from '../core/pool.js'
 import type { System } from '../core/types.js'
+import type { ActiveRequests } from './active-requests.js'
 import type { Dispatch } from './handlers.js'
 import type { Destination } from './request-rewrite.js'
 
@@ -18,8 +19,7 @@ export interface RequestContext {
   readonly system: System
   readonly maxReplayBytes: number
   readonly attemptTimeoutMs: number | undefined
-  /** Requests that have not ended, and can be aborted. */
-  readonly requests: Set<{ abort(reason: Error): void }>
+  readonly requests: ActiveRequests
   /** Called when `requests` has become empty. */
   onIdle(): void
 }

@@ -7,12 +7,12 @@ export type RequestHeaders = readonly unknown[] | Readonly<Record<string, unknow
  * What the caller has to prove who it is, in Azure OpenAI, OpenAI and Azure API Management; a backend with its own
  * credential must see none of it. And `host`, which is the backend's own.
  */
-const CREDENTIALS = new Set(['api-key', 'authorization', 'ocp-apim-subscription-key'])
+const CREDENTIALS = ['api-key', 'authorization', 'ocp-apim-subscription-key']
 
 /** An iterable of pairs becomes a flat array; everything else stays as it is. */
 export function flattenHeaders(headers: unknown): RequestHeaders {
   if (headers === null || headers === undefined || typeof headers !== 'object') return undefined
-  if (Array.isArray(headers)) return headers
+  if (Array.isArray(headers)) return headers as unknown[]
   if (typeof (headers as Partial<Iterable<unknown>>)[Symbol.iterator] !== 'function') return headers as Record<string, unknown>
   const flat: unknown[] = []
   for (const pair of headers as Iterable<readonly [unknown, unknown]>) flat.push(pair[0], pair[1])
@@ -61,38 +61,29 @@ export interface HeaderChanges {
   readonly contentLength: number | undefined
 }
 
-/** The headers of one attempt. The very same object where nothing has to change. */
+/**
+ * The headers of one attempt. The very same object where nothing has to change, else a flat array: undici takes both,
+ * and an object with a dozen new keys takes five times as long to make.
+ */
 export function rewriteHeaders(headers: RequestHeaders, changes: HeaderChanges): unknown {
   const { credential, contentLength } = changes
   if (credential === undefined && contentLength === undefined && findHeader(headers, 'host') === undefined) return headers
-  return isFlat(headers) ? copyFlat(headers, changes) : copyObject(headers ?? {}, changes)
-}
-
-function copyFlat(headers: readonly unknown[], changes: HeaderChanges): unknown[] {
   const copy: unknown[] = []
-  for (let i = 0; i + 1 < headers.length; i += 2) {
-    if (!isReplaced(String(headers[i]).toLowerCase(), changes)) copy.push(headers[i], headers[i + 1])
+  if (isFlat(headers)) {
+    for (let i = 0; i + 1 < headers.length; i += 2) if (!isReplaced(headers[i], changes)) copy.push(headers[i], headers[i + 1])
+    // An odd number of entries is the caller's mistake, and undici's to say so.
+    if (headers.length % 2 === 1) copy.push(headers[headers.length - 1])
+  } else if (headers != null) {
+    for (const name of Object.keys(headers)) if (!isReplaced(name, changes)) copy.push(name, headers[name])
   }
-  // An odd number of entries is the caller's mistake, and undici's to say so.
-  if (headers.length % 2 === 1) copy.push(headers[headers.length - 1])
-  if (changes.credential !== undefined) copy.push(changes.credential.name, changes.credential.value)
-  if (changes.contentLength !== undefined) copy.push('content-length', String(changes.contentLength))
+  if (credential !== undefined) copy.push(credential.name, credential.value)
+  if (contentLength !== undefined) copy.push('content-length', String(contentLength))
   return copy
 }
 
-function copyObject(headers: Readonly<Record<string, unknown>>, changes: HeaderChanges): Record<string, unknown> {
-  const copy: Record<string, unknown> = {}
-  for (const name of Object.keys(headers)) {
-    if (!isReplaced(name.toLowerCase(), changes)) copy[name] = headers[name]
-  }
-  if (changes.credential !== undefined) copy[changes.credential.name] = changes.credential.value
-  if (changes.contentLength !== undefined) copy['content-length'] = String(changes.contentLength)
-  return copy
-}
-
-function isReplaced(name: string, { credential, contentLength }: HeaderChanges): boolean {
-  if (name === 'host') return true
-  return (credential !== undefined && CREDENTIALS.has(name)) || (contentLength !== undefined && name === 'content-length')
+function isReplaced(name: unknown, { credential, contentLength }: HeaderChanges): boolean {
+  if (isNamed(name, 'host') || (contentLength !== undefined && isNamed(name, 'content-length'))) return true
+  return credential !== undefined && CREDENTIALS.some((known) => isNamed(name, known))
 }
 
 function isFlat(headers: RequestHeaders): headers is readonly unknown[] {

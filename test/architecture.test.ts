@@ -131,6 +131,11 @@ holds('there is no default export', rules.noDefaultExports, {
   bad: [{ 'src/a.ts': 'export default class A {}' }, { 'src/a.ts': 'class A {}\nexport default A' }, { 'src/a.ts': 'export default function f () {}' }],
 })
 
+holds('every non-null assertion has its reason in a comment', rules.assertionsHaveReasons, {
+  good: { 'src/a.ts': '// Bounded by the loop.\nf(a[0]!)\nconst b = a[1]! // as above\nif (!a) f(a !== b)' },
+  bad: [{ 'src/a.ts': 'f(a[0]!)' }, { 'src/a.ts': `// Far away.${'\n'.repeat(9)}f(a!.b)` }, { 'src/a.ts': 'f(a[0]!)\n// too late' }],
+})
+
 holds('names follow the habit', rules.namesFollowTheHabit, {
   good: { 'src/core/retry-after.ts': 'interface Item {}\ntype InvalidX = 1\ninterface IO {}', 'test/core/retry-after.test.ts': '', 'test/issue-4.test.ts': '' },
   bad: [{ 'src/core/retryAfter.ts': '' }, { 'src/Core.ts': '' }, { 'src/retry_after.ts': '' }, { 'src/a.ts': 'interface IBackend {}' }, { 'src/a.ts': 'type IBackend = 1' }],

@@ -95,6 +95,13 @@ export const namesFollowTheHabit: Rule = (files) => files.flatMap(({ path, types
   ...types.filter((name) => /^I[A-Z][a-z]/.test(name)).map((name) => `${path}: ${name}: types have no I before their name`),
 ])
 
+/** The reason for an assertion may stand above the loop or the statement that it is part of. */
+const REASON_LINES = 7
+
+export const assertionsHaveReasons: Rule = (files) => files.flatMap(({ path, mentions, comments }) => mentions
+  .filter(({ name, line }) => name === '!' && !comments.some((comment) => comment.line <= line && comment.line >= line - REASON_LINES))
+  .map(({ line }) => `${path}:${line} asserts with ! and no comment says why that holds`))
+
 export const nothingIsLeftForLater: Rule = (files) => files.flatMap(({ path, comments, mentions }) => [
   // A test may expect an error of the compiler: it is told when there is none.
   ...comments.filter(({ name }) => /\b(TODO|FIXME|XXX|HACK)\b|@ts-(ignore|nocheck)/.test(name) || (path.startsWith('src/') && name.includes('@ts-expect-error'))).map(({ name, line }) => `${path}:${line} leaves work for later: ${name}`),

@@ -15,7 +15,7 @@ export interface Import {
 
 /** A mention of something outside the file: a global, with the members that are taken from it. */
 export interface Mention {
-  /** `Date.now`, `setTimeout`; `new Date()` and `new Date(...)`, without and with arguments; `async`, `await`; `export default`; `test.only`. */
+  /** `Date.now`, `setTimeout`; `new Date()` and `new Date(...)`, without and with arguments; `async`, `await`; `export default`; `!` (a non-null assertion); `test.only`. */
   readonly name: string
   readonly line: number
 }
@@ -28,7 +28,7 @@ export interface SourceFile {
   readonly mentions: readonly Mention[]
   /** Names of the interfaces and type aliases that are declared. */
   readonly types: readonly string[]
-  /** Text of each comment. */
+  /** Text of each comment, and the line on which it begins. */
   readonly comments: readonly Mention[]
   /** Names of variables at the top level that can be assigned again. */
   readonly mutableTopLevel: readonly Mention[]
@@ -75,6 +75,7 @@ export function readSourceFile (path: string, text: string): SourceFile {
       addImport(node.arguments[0], false)
     }
     if (ts.isInterfaceDeclaration(node) || ts.isTypeAliasDeclaration(node)) types.push(node.name.text)
+    if (ts.isNonNullExpression(node)) mentions.push({ name: '!', line: source.getLineAndCharacterOfPosition(node.getEnd()).line + 1 })
     if (ts.isAwaitExpression(node)) mention('await', node)
     if (hasModifier(node, ts.SyntaxKind.AsyncKeyword)) mention('async', node)
     if (ts.isNewExpression(node) && ts.isIdentifier(node.expression) && node.expression.text === 'Date') {

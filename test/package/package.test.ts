@@ -1,6 +1,8 @@
 /** What npm would publish: the right files, loadable and typed the way users load it, depending on no more than it says. */
 import assert from 'node:assert/strict'
+import { mkdtempSync } from 'node:fs'
 import { readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { publint } from 'publint'
@@ -11,9 +13,10 @@ import type { PackedProject } from './packed-project.js'
 /** Twice what it is today: a stray file, a bundled dependency or source maps would show. */
 const MAX_TARBALL_BYTES = 160 * 1_024
 
+const temp = mkdtempSync(join(tmpdir(), 'packed-'))
 let packed: PackedProject
-before(async () => { packed = await packProject() })
-after(() => packed.remove())
+before(async () => { packed = await packProject(temp) })
+after(() => rm(temp, { recursive: true, force: true }))
 
 const paths = (): string[] => packed.files.map(({ path }) => path)
 

@@ -1,7 +1,6 @@
 /** The project as npm would publish it, and consumer projects that use it, all in temporary folders and without the network. */
 import { execFile } from 'node:child_process'
-import { cp, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { cp, mkdir, mkdtemp, readFile, rename, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -31,7 +30,6 @@ export interface PackedProject {
   readonly folder: string
   /** Where consumers go. */
   readonly temp: string
-  remove (): Promise<void>
 }
 
 export interface Outcome {
@@ -61,10 +59,9 @@ export async function binary (packageName: string, name: string): Promise<string
 
 /**
  * Builds and packs. The build goes to a folder of its own, so that other tests and a `dist` that is in use are left alone; what
- * belongs to the package is decided by `files` in package.json all the same.
+ * belongs to the package is decided by `files` in package.json all the same. Everything is put into `temp`.
  */
-export async function packProject (): Promise<PackedProject> {
-  const temp = await mkdtemp(join(tmpdir(), 'packed-'))
+export async function packProject (temp: string): Promise<PackedProject> {
   const stage = join(temp, 'stage')
   await mkdir(stage)
   for (const file of ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'src', 'test', 'tsconfig.json', '.ci', '.config']) {
@@ -87,7 +84,6 @@ export async function packProject (): Promise<PackedProject> {
     manifest: JSON.parse(await readFile(join(folder, 'package.json'), 'utf8')) as Manifest,
     folder,
     temp,
-    remove: () => rm(temp, { recursive: true, force: true }),
   }
 }
 

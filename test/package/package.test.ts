@@ -94,7 +94,7 @@ describe('the linters of packages', () => {
 })
 
 describe('a consumer', () => {
-  const compile = async (folder: string): ReturnType<typeof runNode> => runNode([await binary('typescript', 'tsc'), '-p', '.'], folder)
+  const compile = async (folder: string): ReturnType<typeof runNode> => runNode([await binary('typescript', 'tsc'), '-p', '.', '--pretty', 'false'], folder)
 
   for (const undici of ['undici', 'undici8'] as const) {
     for (const [resolution, compilerOptions] of [

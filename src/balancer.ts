@@ -2,7 +2,7 @@
 import type { Dispatcher as DispatcherType } from 'undici'
 import type { PoolStatus } from './core/types.js'
 import { Engine } from './engine.js'
-import { BalancerClosedError, InvalidOptionsError } from './errors.js'
+import { BalancerClosedError } from './errors.js'
 import type { BalancerOptions } from './options.js'
 import type { Inner } from './undici/request-context.js'
 import { fromUndici, toUndici, type DispatchOptions } from './undici/handlers.js'
@@ -57,9 +57,6 @@ export class PriorityBalancer extends Dispatcher {
    * @throws InvalidOptionsError when an option is wrong; nothing has changed then. `dispatcher` and `logger` cannot be changed.
    */
   update(changes: Partial<Omit<BalancerOptions, 'dispatcher' | 'logger'>>): void {
-    for (const fixed of ['dispatcher', 'logger'] as const) {
-      if (fixed in changes) throw new InvalidOptionsError(fixed, 'cannot be changed by update(): make a new balancer', 'a new value')
-    }
     this.#engine.update(changes)
   }
 

@@ -1,7 +1,7 @@
 /** What the class and the interceptor have in common: one pool, and the question which requests are its own. */
 import { Pool } from './core/pool.js'
 import type { PoolStatus, System } from './core/types.js'
-import { BalancerClosedError } from './errors.js'
+import { BalancerClosedError, InvalidOptionsError } from './errors.js'
 import { resolveOptions, updateOptions, type Backend, type BalancerOptions, type ResolvedOptions } from './options.js'
 import { system } from './system.js'
 import { createTelemetry } from './telemetry/telemetry.js'
@@ -29,7 +29,7 @@ export class Engine implements RequestContext {
     this.#options = resolveOptions(options)
     this.#matcher = new UrlMatcher(this.#options.intercept)
     this.pool = new Pool(this.#options, world, createTelemetry(this.#options.logger))
-    this.#warn()
+    this.#warn([])
   }
 
   get options(): ResolvedOptions {
@@ -63,10 +63,14 @@ export class Engine implements RequestContext {
 
   /** See `PriorityBalancer.update`. */
   update(changes: Partial<BalancerOptions>): void {
+    for (const fixed of ['dispatcher', 'logger'] as const) {
+      if (fixed in changes) throw new InvalidOptionsError(fixed, 'cannot be changed by update(): make a new balancer', 'a new value')
+    }
+    const known = this.#options.warnings
     this.#options = updateOptions(this.#options, changes)
     this.#matcher = new UrlMatcher(this.#options.intercept)
     this.pool.update(this.#options, this.system.now())
-    this.#warn()
+    this.#warn(known)
   }
 
   /** Takes no more requests and ends those that wait for a backend; fulfils when those under way have ended. */
@@ -88,7 +92,9 @@ export class Engine implements RequestContext {
     for (const resolve of this.#idle.splice(0)) resolve()
   }
 
-  #warn(): void {
-    for (const warning of this.#options.warnings) this.#options.logger.warn({}, warning)
+  /** Tells each warning once, also over updates. */
+  #warn(known: readonly string[]): void {
+    const { warnings, logger } = this.#options
+    for (const warning of warnings) if (!known.includes(warning)) logger.warn({}, warning)
   }
 }

@@ -40,9 +40,9 @@ export interface Outcome {
 
 /** Runs a program to its end, 2 minutes at most. Its own coverage is not ours: compilers and package tools would be measured. */
 export function run (command: string, args: readonly string[], cwd: string, env: NodeJS.ProcessEnv = {}): Promise<Outcome> {
-  const { NODE_V8_COVERAGE: _coverage, NODE_OPTIONS: _options, ...inherited } = process.env
+  const { NODE_V8_COVERAGE: _coverage, NODE_OPTIONS: _options, FORCE_COLOR: _color, ...inherited } = process.env
   return new Promise((resolve) => {
-    const child = execFile(command, [...args], { cwd, env: { ...inherited, ...env }, timeout: 120_000, maxBuffer: 16 << 20, shell: process.platform === 'win32' }, (error, stdout, stderr) => {
+    const child = execFile(command, [...args], { cwd, env: { ...inherited, NO_COLOR: '1', ...env }, timeout: 120_000, maxBuffer: 16 << 20, shell: process.platform === 'win32' }, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : typeof error.code === 'number' ? error.code : 1, output: `${stdout}${stderr}` })
     })
     child.stdin?.end()

@@ -1,4 +1,4 @@
-import { element, text, type Svg } from './svg.js'
+import { element, escapeXml, text, type Svg } from './svg.js'
 import type { Bin } from './timeline-bins.js'
 
 export const PANEL_HEIGHT = 310
@@ -81,7 +81,7 @@ function drawBin(
     if (bin[kind] > 0) bars.push(element('rect', { class: kind === 'errors' ? 'error' : kind, x, y, width, height }))
     y += height
   }
-  return element('g', {}, element('title', {}, describeBin(bin)), ...bars)
+  return element('g', {}, element('title', {}, escapeXml(describeBin(bin))), ...bars)
 }
 
 function describeBin(bin: Bin): string {

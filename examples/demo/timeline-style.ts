@@ -7,7 +7,7 @@ export const BACKEND_COLOURS = BACKENDS.length
 
 /** Colours as plain values in classes: not every viewer of SVG knows custom properties. */
 export const STYLE = `
-text { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
+text { font: 13px system-ui, -apple-system, Segoe UI, Roboto, Liberation Sans, sans-serif; }
 .title { font-size: 20px; font-weight: 600; }
 .name { font-size: 15px; font-weight: 600; }
 .result { font-weight: 600; }

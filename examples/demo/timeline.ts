@@ -31,9 +31,9 @@ export function renderTimeline(runs: readonly Run[], subtitle: string): string {
     return drawPanel(TOP + index * PANEL_HEIGHT, run.plan.name, run.plan.title, describeResult(run), bins, scales, colours)
   })
   const svg = element('svg', { xmlns: 'http://www.w3.org/2000/svg', viewBox: `0 0 ${WIDTH} ${height}`, width: WIDTH, height, role: 'img' },
-    element('title', {}, 'Requests over time'),
+    element('title', {}, escapeXml('Requests over time')),
     element('desc', {}, escapeXml(runs.map((run) => `${run.plan.name}: ${describeResult(run)}`).join('. '))),
-    element('style', {}, STYLE),
+    element('style', {}, escapeXml(STYLE)),
     element('rect', { class: 'paper', width: WIDTH, height }),
     text(PLOT_LEFT, 36, 'title', 'The same work, side by side'),
     text(PLOT_LEFT, 57, 'small', subtitle),

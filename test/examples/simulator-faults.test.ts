@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import OpenAI, { APIConnectionError, InternalServerError, RateLimitError } from 'openai'
 import { AzureSimulator, ManualClock, type SimulatedBackend } from '../../examples/demo/simulator/azure-simulator.js'
+import { until } from '../support/until.js'
 
 /** Real sockets, a clock that stands still: nothing in here waits for time to pass. */
 async function withBackend(use: (backend: SimulatedBackend, clock: ManualClock) => Promise<void>): Promise<void> {
@@ -22,11 +23,6 @@ function ask(backend: SimulatedBackend, stream = false, signal?: AbortSignal): P
 async function errorCode(call: Promise<unknown>): Promise<unknown> {
   const error = await call.then(() => assert.fail('the call should have failed'), (error: unknown) => error)
   return ((error as Error).cause as { code?: string } | undefined)?.code
-}
-
-/** Lets sockets work until the condition holds; the surrounding test has a time limit. */
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setImmediate(resolve))
 }
 
 describe('the simulator fails on command', { timeout: 10_000 }, () => {

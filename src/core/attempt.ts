@@ -1,9 +1,9 @@
 import type { Backend, ScopeState } from './backend.js'
 import type { Probing } from './health.js'
-import type { PacedAttempt } from './pacer.js'
+import type { PacedAttempt, Pacer } from './pacer.js'
 import type { Attempt, BackendConfig, OutcomeClass, PoolRequest } from './types.js'
 
-/** The one thing that is allocated for an attempt. Beyond what the shell may read, it carries what `headers` and `settle` need. */
+/** The one thing that is allocated for an attempt. Beyond what the shell may read, it carries what the pool needs until it ends. */
 export class PoolAttempt<B extends BackendConfig> implements Attempt<B>, PacedAttempt {
   readonly kind = 'send'
   readonly backend: B
@@ -15,14 +15,18 @@ export class PoolAttempt<B extends BackendConfig> implements Attempt<B>, PacedAt
   readonly scope: ScopeState
   /** The probe slot, when this attempt took it. */
   readonly probe: Probing | undefined
-  outcome: OutcomeClass | undefined = undefined
+  /** That counted this attempt; an update may have replaced or removed the scope's since. */
+  readonly pacer: Pacer | undefined
+  /** 'ignored' until it is known. */
+  outcome: OutcomeClass = 'ignored'
+  /** Of the response; 0 as long as there is none. */
+  status = 0
+  latencyMs = 0
+  isSettled = false
   // The pacer's own.
   cost = 0
   sentRequests = 0
   sentTokens = 0
-  status = 0
-  latencyMs = 0
-  isSettled = false
 
   constructor(request: PoolRequest, target: Backend<B>, scope: ScopeState, probe: Probing | undefined, now: number) {
     this.backend = target.config
@@ -32,6 +36,11 @@ export class PoolAttempt<B extends BackendConfig> implements Attempt<B>, PacedAt
     this.target = target
     this.scope = scope
     this.probe = probe
+    this.pacer = scope.pacer
+  }
+
+  get isAnswered(): boolean {
+    return this.status > 0
   }
 
   /** Whether this attempt decides on the backend's readmission. Once the state has moved on, it no longer does. */

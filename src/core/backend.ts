@@ -64,7 +64,7 @@ export class ScopeState {
 export class Backend<B extends BackendConfig> {
   readonly kind = 'backend'
   config: B
-  /** Position in the roster. */
+  /** Position in the roster; -1 when an update has removed the backend. */
   index = 0
   health: Health = AVAILABLE
   attempts = 0
@@ -82,7 +82,8 @@ export class Backend<B extends BackendConfig> {
   /** The name that limits belong to on this backend: `models` renames what the caller says. */
   scopeName(requested: string): string {
     const models = this.config.models
-    return models !== undefined && Object.hasOwn(models, requested) ? models[requested] ?? requested : requested
+    const renamed = models !== undefined && Object.hasOwn(models, requested) ? models[requested] : undefined
+    return renamed ?? requested
   }
 
   /** @returns whether anything changed. */

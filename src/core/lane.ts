@@ -1,5 +1,6 @@
 import { ScopeState, type Backend } from './backend.js'
 import type { Pacer } from './pacer.js'
+import { Survey } from './survey.js'
 import type { BackendConfig } from './types.js'
 import { WaitQueue } from './wait-queue.js'
 
@@ -16,6 +17,8 @@ export class Lane {
   /** By the backends' positions in the roster; `undefined` where the scope was never used. */
   states: (ScopeState | undefined)[] = []
   readonly queue = new WaitQueue()
+  /** Who is neither out nor cooling down; kept from pick to pick. */
+  readonly ready = new Survey()
   usedAt = -Infinity
 
   constructor(scope: string) {
@@ -59,7 +62,7 @@ export class Lanes<B extends BackendConfig> {
       state = new ScopeState(name, this.#createPacer(), now)
       backend.scopes.set(name, state)
     }
-    lane.states[backend.index] = state
+    this.#announce(backend, state)
     return state
   }
 
@@ -67,6 +70,13 @@ export class Lanes<B extends BackendConfig> {
   rebase(backends: readonly Backend<B>[]): void {
     this.#backends = backends
     for (const lane of this.#lanes.values()) this.#connect(lane)
+  }
+
+  /** Pacing was switched on or off: what was learned before goes. */
+  repace(): void {
+    for (const backend of this.#backends) {
+      for (const state of backend.scopes.values()) state.pacer = this.#createPacer()
+    }
   }
 
   #open(scope: string): Lane {
@@ -80,17 +90,29 @@ export class Lanes<B extends BackendConfig> {
     lane.states = this.#backends.map((backend) => backend.scopes.get(backend.scopeName(lane.scope)))
   }
 
+  /** Callers may know one deployment by several names, all of which share its limits. */
+  #announce(backend: Backend<B>, state: ScopeState): void {
+    // Gone with an update while its last request was on its way here.
+    if (backend.index < 0) return
+    for (const lane of this.#lanes.values()) {
+      if (backend.scopeName(lane.scope) === state.name) lane.states[backend.index] = state
+    }
+  }
+
   #sweep(now: number): void {
     this.#sweepAt = now + SWEEP_EVERY_MS
     const before = now - FORGET_AFTER_MS
+    let isAnyForgotten = false
     for (const [scope, lane] of this.#lanes) {
       if (lane.usedAt < before && lane.queue.length === 0 && lane !== this.#last) this.#lanes.delete(scope)
     }
     for (const backend of this.#backends) {
       for (const [name, state] of backend.scopes) {
-        if (state.usedAt < before && state.inFlight === 0 && state.cooldownUntil <= now) backend.scopes.delete(name)
+        if (state.usedAt >= before || state.inFlight > 0 || state.cooldownUntil > now) continue
+        backend.scopes.delete(name)
+        isAnyForgotten = true
       }
     }
-    this.rebase(this.#backends)
+    if (isAnyForgotten) this.rebase(this.#backends)
   }
 }

@@ -17,6 +17,8 @@ export class Ledger<B extends BackendConfig> {
   readonly #system: System
   readonly #listener: PoolListener<B>
   readonly #random: () => number
+  /** Counts what changes who may be asked: health, cooldowns and the configuration. */
+  changes = 0
 
   constructor(system: System, listener: PoolListener<B>) {
     this.#system = system
@@ -24,9 +26,14 @@ export class Ledger<B extends BackendConfig> {
     this.#random = () => system.random()
   }
 
+  /** A request goes out; where the backend is half-open and nobody probes, as its probe. */
   begin(request: PoolRequest, backend: Backend<B>, scope: ScopeState, now: number): PoolAttempt<B> {
     let probe: Probing | undefined
-    if (backend.health !== AVAILABLE && backend.feed('probe', false, now, this.#random)) probe = backend.health as Probing
+    if (backend.health !== AVAILABLE && backend.feed('probe', false, now, this.#random)) {
+      // The event leads to no other state.
+      probe = backend.health as Probing
+      this.changes++
+    }
     this.noticeEnd(backend, scope, now)
     request.attempts++
     backend.attempts++
@@ -35,10 +42,11 @@ export class Ledger<B extends BackendConfig> {
     scope.inFlight++
     scope.usedAt = now
     const attempt = new PoolAttempt(request, backend, scope, probe, now)
-    scope.pacer?.sent(attempt, request.bodyBytes, now)
+    attempt.pacer?.sent(attempt, request.bodyBytes, now)
     return attempt
   }
 
+  /** Response headers. @returns what they mean. */
   answer(
     attempt: PoolAttempt<B>, status: number, headers: ResponseHeaders, config: Pick<PoolConfig, 'cooldownMs' | 'maxCooldownMs'>, now: number,
   ): OutcomeClass {
@@ -49,13 +57,17 @@ export class Ledger<B extends BackendConfig> {
     attempt.latencyMs = now - attempt.startedAt
     this.#conclude(attempt, outcome, HEALTH_EVENTS[outcome], now)
     if (outcome === 'success') target.lastLatencyMs = attempt.latencyMs
-    if (outcome === 'throttled' && scope.coolDown(hint?.ms ?? config.cooldownMs, this.#random, now)) {
-      this.#listener.cooldown(target.config, scope.name, scope.cooldownUntil - now, hint?.source ?? 'default', status)
+    if (outcome === 'throttled') {
+      this.changes++
+      if (scope.coolDown(hint?.ms ?? config.cooldownMs, this.#random, now)) {
+        this.#listener.cooldown(target.config, scope.name, scope.cooldownUntil - now, hint?.source ?? 'default', status)
+      }
     }
-    scope.pacer?.observe(attempt, outcome, status, headers, hint?.ms, now)
+    attempt.pacer?.observe(attempt, outcome, status, headers, hint?.ms, now)
     return outcome
   }
 
+  /** The body ended, or there will be none. A response that breaks off after its headers is counted, and changes nothing else. */
   end(attempt: PoolAttempt<B>, end: AttemptEnd, now: number): void {
     attempt.isSettled = true
     const { target, scope, outcome } = attempt
@@ -63,14 +75,14 @@ export class Ledger<B extends BackendConfig> {
     scope.inFlight--
     scope.usedAt = now
     const isFailure = end !== 'completed' && end !== 'aborted'
-    if (outcome === undefined) {
+    if (!attempt.isAnswered) {
       if (isFailure) this.#conclude(attempt, 'failed', 'unreachable', now)
       else this.#conclude(attempt, 'ignored', 'release', now)
     } else if (isFailure && isDelivered(outcome)) {
       target.failures++
       scope.failures++
     }
-    scope.pacer?.finished(attempt, end, outcome !== undefined)
+    attempt.pacer?.finished(attempt, end, attempt.isAnswered)
   }
 
   /** A backend that is out for a reason that an update may have mended. */
@@ -105,6 +117,7 @@ export class Ledger<B extends BackendConfig> {
   #feed(backend: Backend<B>, event: HealthEvent, isProbe: boolean, now: number): void {
     const wasOut = backend.health.kind !== 'available'
     if (!backend.feed(event, isProbe, now, this.#random)) return
+    this.changes++
     const { health } = backend
     if (health.kind === 'available' && wasOut) this.#listener.readmitted(backend.config, undefined, 'ejected')
     if (health.kind === 'ejected' && event !== 'release') this.#listener.ejected(backend.config, health.until - now, health.reason)

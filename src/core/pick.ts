@@ -2,7 +2,9 @@ import type { PoolAttempt } from './attempt.js'
 import type { Backend } from './backend.js'
 import { AVAILABLE, canProbe } from './health.js'
 import type { Lane } from './lane.js'
+import type { Ledger } from './ledger.js'
 import type { Roster } from './roster.js'
+import { Survey } from './survey.js'
 import type { BackendConfig, PoolRequest, System } from './types.js'
 
 /** Nobody can take the request now. */
@@ -20,84 +22,109 @@ export interface Shortage {
  */
 const AT_ONCE_MS = 1
 
-/** Chooses backends. Keeps its working space between picks, so that a pick allocates nothing. */
+/** At the edge of their limits all have no headroom left: then this keeps weights in force. */
+const LEAST_HEADROOM = 0.01
+
+/** Draws before everybody is asked. Where half are short, 15 of 16 requests need no more. */
+const DRAWS = 4
+
+/** Chooses backends. */
 export class Picker<B extends BackendConfig> {
-  readonly #system: Pick<System, 'random'>
-  readonly #candidates: Backend<B>[] = []
-  /** Running sum of the candidates' shares. */
-  readonly #sums: number[] = []
+  readonly #ledger: Pick<Ledger<B>, 'changes'>
+  readonly #random: () => number
+  /** The working space of a look for one request. */
+  readonly #survey = new Survey()
   /** The one shortage that is ever handed out: valid until the next pick. */
   readonly #shortage = { kind: 'shortage' as const, throttledMs: Infinity, changeMs: Infinity }
 
-  constructor(system: Pick<System, 'random'>) {
-    this.#system = system
+  constructor(ledger: Pick<Ledger<B>, 'changes'>, system: Pick<System, 'random'>) {
+    this.#ledger = ledger
+    this.#random = () => system.random()
   }
 
   /**
-   * The lowest priority number that has somebody available wins; within it chance, by weight. When nobody is available
-   * and nobody is merely throttled, the least bad backend that the request has not tried is better than giving up
-   * (panic mode).
+   * The lowest priority number that has somebody available wins; within it chance, by weight and headroom. When nobody
+   * is available and nobody is merely throttled, the least bad backend that the request has not tried is better than
+   * giving up (panic mode).
    */
   pick(roster: Roster<B>, lane: Lane, request: PoolRequest, now: number): Backend<B> | Shortage {
-    const { backends, tierEnds } = roster
-    const tried = request.tried as PoolAttempt<B>[] | undefined
-    const candidates = this.#candidates
-    let throttledMs = Infinity
-    let changeMs = Infinity
-    let at = 0
-    for (const end of tierEnds) {
-      let count = 0
-      let sum = 0
-      for (; at < end; at++) {
-        // Both arrays are as long as the roster, and tiers end within it.
-        const backend = backends[at]!
-        const health = backend.health
-        if (health !== AVAILABLE && health.kind !== 'available' && !canProbe(health, now)) {
-          if (health.kind === 'ejected' && health.until - now < changeMs) changeMs = health.until - now
-          continue
-        }
-        const state = lane.states[at]
-        let share = backend.config.weight
-        if (state !== undefined) {
-          let waitMs = state.cooldownUntil - now
-          if (waitMs <= 0 && state.pacer !== undefined) {
-            waitMs = state.pacer.waitMs(request.bodyBytes, now)
-            share *= state.pacer.headroom(now)
-          }
-          if (waitMs > 0) {
-            if (waitMs < throttledMs) throttledMs = waitMs
-            continue
-          }
-        }
-        const earlier = tried === undefined ? undefined : tried.find((attempt) => attempt.target === backend)
-        if (earlier !== undefined) {
-          if (earlier.outcome === 'throttled' && AT_ONCE_MS < throttledMs) throttledMs = AT_ONCE_MS
-          continue
-        }
-        sum += share
-        candidates[count] = backend
-        this.#sums[count] = sum
-        count++
-      }
-      if (count > 0) return this.#draw(count, sum)
-    }
-    if (throttledMs === Infinity) {
-      const leastBad = findLeastBad(backends, tried)
-      if (leastBad !== undefined) return leastBad
-    }
-    this.#shortage.throttledMs = throttledMs
-    this.#shortage.changeMs = Math.min(throttledMs, changeMs)
-    return this.#shortage
+    return (request.tried === undefined ? this.#drawReady(roster, lane, request, now) : undefined) ?? this.#search(roster, lane, request, now)
   }
 
-  #draw(count: number, sum: number): Backend<B> {
-    let chosen = 0
-    if (count > 1) {
-      const point = this.#system.random() * sum
-      // Bounded by the last one, which a rounding error in the sums could pass.
-      while (chosen < count - 1 && point >= this.#sums[chosen]!) chosen++
+  /**
+   * Health and cooldowns change seldom, so who has them in order is kept per lane. Pace changes with every request, but
+   * need not be asked of all: whoever is drawn by weight and turned down in proportion to what it lacks, is drawn by
+   * weight and headroom.
+   */
+  #drawReady(roster: Roster<B>, lane: Lane, request: PoolRequest, now: number): Backend<B> | undefined {
+    const ready = lane.ready
+    if (ready.changes !== this.#ledger.changes || now >= ready.validUntil) {
+      look(roster, lane, undefined, now, ready)
+      ready.changes = this.#ledger.changes
+      ready.validUntil = now + Math.min(ready.throttledMs, ready.ejectedMs)
     }
-    return this.#candidates[chosen]!
+    for (let draws = Math.min(ready.count, DRAWS); draws > 0; draws--) {
+      const position = ready.draw(this.#random)
+      const pacer = lane.states[position]?.pacer
+      if (pacer === undefined) return roster.backends[position]
+      if (pacer.waitMs(request.bodyBytes, now) > 0) continue
+      const headroom = pacer.headroom(now)
+      if (ready.count === 1 || headroom >= 1 || this.#random() < Math.max(headroom, LEAST_HEADROOM)) return roster.backends[position]
+    }
+    return undefined
+  }
+
+  #search(roster: Roster<B>, lane: Lane, request: PoolRequest, now: number): Backend<B> | Shortage {
+    const survey = this.#survey
+    look(roster, lane, request, now, survey)
+    const { throttledMs, ejectedMs } = survey
+    const found = survey.count > 0 ? roster.backends[survey.draw(this.#random)]
+      : throttledMs === Infinity ? findLeastBad(roster.backends, triedBy<B>(request)) : undefined
+    if (found !== undefined) return found
+    this.#shortage.throttledMs = throttledMs
+    this.#shortage.changeMs = Math.min(throttledMs, ejectedMs)
+    return this.#shortage
+  }
+}
+
+/**
+ * Goes down the tiers to the first that has somebody available.
+ *
+ * @param request `undefined`: for anybody, pace left aside.
+ */
+function look<B extends BackendConfig>(
+  roster: Roster<B>, lane: Lane, request: PoolRequest | undefined, now: number, survey: Survey,
+): void {
+  const tried = request === undefined ? undefined : triedBy<B>(request)
+  survey.reset()
+  let position = 0
+  for (const end of roster.tierEnds) {
+    for (; position < end; position++) {
+      // Tiers end within the roster.
+      const backend = roster.backends[position]!
+      const { health } = backend
+      if (health !== AVAILABLE && health.kind !== 'available' && !canProbe(health, now)) {
+        if (health.kind === 'ejected') survey.ejectedMs = Math.min(survey.ejectedMs, health.until - now)
+        continue
+      }
+      let share = backend.config.weight
+      let waitMs = 0
+      const state = lane.states[position]
+      if (state !== undefined) {
+        waitMs = state.cooldownUntil - now
+        if (waitMs <= 0 && request !== undefined && state.pacer !== undefined) {
+          waitMs = state.pacer.waitMs(request.bodyBytes, now)
+          share *= Math.max(state.pacer.headroom(now), LEAST_HEADROOM)
+        }
+      }
+      if (waitMs <= 0 && tried !== undefined) {
+        const attempt = tried.find(({ target }) => target === backend)
+        if (attempt !== undefined) waitMs = attempt.outcome === 'throttled' ? AT_ONCE_MS : Infinity
+      }
+      if (waitMs > 0) survey.throttledMs = Math.min(survey.throttledMs, waitMs)
+      else survey.add(position, share)
+    }
+    if (survey.count > 0) return
   }
 }
 
@@ -108,8 +135,8 @@ function findLeastBad<B extends BackendConfig>(
   let leastBad: Backend<B> | undefined
   let soonest = Infinity
   for (const backend of backends) {
-    const health = backend.health
-    if (health.kind === 'available' || tried?.some((attempt) => attempt.target === backend) === true) continue
+    const { health } = backend
+    if (health.kind === 'available' || tried?.some(({ target }) => target === backend) === true) continue
     const until = health.kind === 'ejected' ? health.until : Infinity
     if (leastBad === undefined || until < soonest) {
       leastBad = backend
@@ -117,4 +144,9 @@ function findLeastBad<B extends BackendConfig>(
     }
   }
   return leastBad
+}
+
+/** The pool puts nothing but its own attempts there. */
+function triedBy<B extends BackendConfig>(request: PoolRequest): readonly PoolAttempt<B>[] | undefined {
+  return request.tried as readonly PoolAttempt<B>[] | undefined
 }

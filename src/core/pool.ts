@@ -54,7 +54,7 @@ export class Pool<B extends BackendConfig> {
     this.#maxAttempts = boundAttempts(config)
     this.#budget = new RetryBudget(config.retryBudget.ratio, config.retryBudget.minPerSecond, now)
     this.#ledger = new Ledger(system, listener)
-    this.#picker = new Picker(system)
+    this.#picker = new Picker(this.#ledger, system)
     this.#lanes = new Lanes(this.#roster.backends, () => (this.#config.pacing ? new ScopePacer(system) : undefined), now)
     this.#room = new WaitRoom(system, (lane, request, at) => this.#picker.pick(this.#roster, lane, request, at))
   }
@@ -77,7 +77,7 @@ export class Pool<B extends BackendConfig> {
   /** Final response headers (status 200 and up, or 101). What they mean; whatever is not delivered is for `acquire` to go on with. */
   headers(attempt: Attempt<B>, status: number, headers: ResponseHeaders, now: number): OutcomeClass {
     const made = attempt as PoolAttempt<B>
-    if (made.outcome !== undefined) return made.outcome
+    if (made.isAnswered || made.isSettled) return made.outcome
     const outcome = this.#ledger.answer(made, status, headers, this.#config, now)
     if (isDelivered(outcome)) this.#listener.answered(made.request, made, status, made.latencyMs)
     if (this.#room.size !== 0) this.#room.wakeBy(now, now)
@@ -104,12 +104,15 @@ export class Pool<B extends BackendConfig> {
     if (ratio !== this.#budget.ratio || minPerSecond !== this.#budget.minPerSecond) {
       this.#budget = new RetryBudget(ratio, minPerSecond, now)
     }
+    const isPacingNew = config.pacing !== this.#config.pacing
     this.#config = config
     this.#roster = new Roster(config, this.#roster.backends)
     this.#maxAttempts = boundAttempts(config)
     this.#lanes.rebase(this.#roster.backends)
+    if (isPacingNew) this.#lanes.repace()
     // Who was out for a wrong credential may have a new one.
     for (const backend of this.#roster.backends) this.#ledger.pardon(backend, now)
+    this.#ledger.changes++
     this.#room.wakeBy(now, now)
   }
 
@@ -147,7 +150,7 @@ export class Pool<B extends BackendConfig> {
     if (decision === 'wait' && this.#room.size >= MAX_WAITERS) return this.#reject(request, lane, throttledMs, 'queue-full', now)
     if (lastOutcome === 'failed' && !this.#budget.withdraw(now)) return this.#surface(request, 'budget')
     const last = lastAttempt<B>(request)
-    if (last !== undefined) this.#listener.failover(request, last, last.outcome ?? 'failed', decision === 'send' ? to?.config : undefined)
+    if (last !== undefined) this.#listener.failover(request, last, last.outcome, to?.config)
     if (decision === 'send' && to !== undefined) return this.#send(request, lane, to, now)
     if (Number.isNaN(request.waitingSince)) request.waitingSince = now
     this.#room.enter(lane, request, now + patienceMs, now + throttledMs, now + changeMs, now)
@@ -185,7 +188,7 @@ export class Pool<B extends BackendConfig> {
   /** No further attempt: the last real answer, or error, is the caller's. */
   #surface(request: PoolRequest, reason: SurfaceReason): Acquisition<B> {
     const last = lastAttempt<B>(request)
-    if (last !== undefined && last.status > 0) this.#listener.answered(request, last, last.status, last.latencyMs)
+    if (last?.isAnswered === true) this.#listener.answered(request, last, last.status, last.latencyMs)
     this.#listener.exhausted(request, undefined, reason)
     return SURFACE[reason]
   }

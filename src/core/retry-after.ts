@@ -19,9 +19,6 @@ const reader = new HeaderReader([
 /** Nobody means to be left alone for more than a year: such a value is a mistake, and the next source is better. */
 const ABSURD_MS = 365 * 24 * 3_600_000
 
-/** No sensible value is longer ("Wednesday, 09-Nov-94 08:49:37 GMT" has 33 characters); keeps garbage cheap. */
-const LONGEST_VALUE = 48
-
 const UNIT_MS: Readonly<Record<string, number>> = { h: 3_600_000, m: 60_000, s: 1_000, ms: 1, us: 1e-3, 'µs': 1e-3, ns: 1e-6 }
 
 /**
@@ -98,5 +95,5 @@ function isUsedUp(remaining: string | undefined): boolean {
 }
 
 function trim(text: string | undefined): string {
-  return text === undefined || text.length > LONGEST_VALUE ? '' : text.trim()
+  return text === undefined ? '' : text.trim()
 }

@@ -11,6 +11,7 @@ export class Roster<B extends BackendConfig> {
 
   /** @param known from before an update: a backend of the same name and URL goes on with what was learned. */
   constructor(config: PoolConfig<B>, known: readonly Backend<B>[]) {
+    for (const backend of known) backend.index = -1
     const kept = new Map(known.map((backend) => [identify(backend.config), backend]))
     const backends = config.backends.map((backendConfig) => {
       const backend = kept.get(identify(backendConfig)) ?? new Backend(backendConfig)

@@ -68,7 +68,7 @@ export interface PoolRequest {
   // The pool's own.
   /** Attempts made so far. Starts at 0. */
   attempts: number
-  /** Backends that this request must not be sent to again before a wait. Starts `undefined`. */
+  /** The failed attempts since the last wait: their backends are not asked again before one. Starts `undefined`. */
   tried: unknown[] | undefined
   /** How the last attempt went. Starts `undefined`. */
   lastOutcome: OutcomeClass | undefined

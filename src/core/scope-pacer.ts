@@ -51,8 +51,8 @@ export class ScopePacer implements Pacer {
   sent(attempt: PacedAttempt, bodyBytes: number, now: number): void {
     if (bodyBytes > 0) this.#meanBytes += (bodyBytes - this.#meanBytes) * (this.#meanBytes === 0 ? 1 : BODY_SHARE)
     attempt.cost = this.#costOf(bodyBytes)
-    this.#requests.sent(1, now)
-    this.#tokens.sent(attempt.cost, now)
+    this.#requests.sent(1, now, 0)
+    this.#tokens.sent(attempt.cost, now, this.#random())
     attempt.sentRequests = this.#requests.sentCost
     attempt.sentTokens = this.#tokens.sentCost
   }
@@ -66,7 +66,7 @@ export class ScopePacer implements Pacer {
     else {
       if (speaks) {
         this.#speaksOfQuota = true
-        this.#listen(attempt, attempt.sentRequests, attempt.sentTokens)
+        this.#listen(attempt, attempt.sentRequests, attempt.sentTokens, now)
       }
       this.#requests.admitted()
       this.#tokens.admitted()
@@ -104,27 +104,27 @@ export class ScopePacer implements Pacer {
     }
     const byRequests = speaks && isRequestsBound()
     // What the answer says of both limits was true before the request: it took nothing.
-    if (speaks) this.#listen(attempt, attempt.sentRequests - 1, attempt.sentTokens - attempt.cost)
+    if (speaks) this.#listen(attempt, attempt.sentRequests - 1, attempt.sentTokens - attempt.cost, now)
     if (byRequests) {
-      this.#requests.refused(1, wait, now, this.#random())
+      this.#requests.refused(1, wait, attempt.startedAt, now, this.#random())
       this.#tokens.undo(attempt.cost)
     } else {
-      this.#tokens.refused(attempt.cost, wait, now, this.#random())
+      this.#tokens.refused(attempt.cost, wait, attempt.startedAt, now, this.#random())
       this.#requests.undo(1)
     }
   }
 
-  #listen(attempt: PacedAttempt, sentRequests: number, sentTokens: number): void {
+  #listen(attempt: PacedAttempt, sentRequests: number, sentTokens: number, now: number): void {
     const at = attempt.startedAt
     if (signals.utilization >= 0 && this.#excess > 0) {
       const depthMs = this.#excessMs / this.#excess
-      this.#tokens.told(at, sentTokens, (signals.utilization - 1) * depthMs, depthMs, 0)
+      this.#tokens.told(at, sentTokens, (signals.utilization - 1) * depthMs, depthMs, 0, now)
     }
-    this.#fill(this.#requests, this.#refill.requests, signals.requests, at, sentRequests)
-    this.#fill(this.#tokens, this.#refill.tokens, signals.tokens, at, sentTokens)
+    this.#fill(this.#requests, this.#refill.requests, signals.requests, at, sentRequests, now)
+    this.#fill(this.#tokens, this.#refill.tokens, signals.tokens, at, sentTokens, now)
   }
 
-  #fill(limiter: Limiter, refill: { ms: number; used: number }, bucket: BucketSignals, at: number, sentCost: number): void {
+  #fill(limiter: Limiter, refill: { ms: number; used: number }, bucket: BucketSignals, at: number, sentCost: number, now: number): void {
     const used = 1 - bucket.remaining / bucket.limit
     if (!(used >= 0 && bucket.resetMs >= 0)) return
     if (used >= LEAST_USED) {
@@ -133,7 +133,7 @@ export class ScopePacer implements Pacer {
     }
     if (refill.used === 0) return
     const depthMs = refill.ms / refill.used
-    limiter.told(at, sentCost, (used - 1) * depthMs, depthMs, depthMs / bucket.limit)
+    limiter.told(at, sentCost, (used - 1) * depthMs, depthMs, depthMs / bucket.limit, now)
   }
 }
 

@@ -3,8 +3,9 @@ import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { InvalidOptionsError } from '../../src/index.js'
 import { readArguments, UsageError, type Settings } from './arguments.js'
+import { createSender } from './client.js'
 import { HELP } from './help.js'
-import { openPool } from './pool.js'
+import { openPool, type Pool } from './pool.js'
 import { Progress, type ProgressStream } from './progress.js'
 import { performRun, planRuns, type Run } from './run.js'
 import { summarize, type RunSummary } from './statistics.js'
@@ -28,7 +29,12 @@ export async function runDemo(
       return DONE
     }
     // Before anything is sent, and paid for: the backends must be right and the picture must have a place.
-    await (await openPool(settings, env)).close()
+    const pool = await openPool(settings, env)
+    try {
+      if (settings.real === undefined) await warmUp(pool, settings, signal)
+    } finally {
+      await pool.close()
+    }
     const out = chooseOut(settings.out)
 
     const runs = await performRuns(settings, env, stderr, signal)
@@ -46,6 +52,16 @@ export async function runDemo(
     stderr.write(`the demo failed: ${(error as Error).stack ?? String(error)}\n`)
     return FAILED
   }
+}
+
+/** The first calls of a process are slow: code is being loaded. Whichever run comes first should not pay for that. */
+async function warmUp(pool: Pool, settings: Settings, signal: AbortSignal): Promise<void> {
+  const [backend] = pool.backends
+  if (backend === undefined) return
+  const calls = planWork({ requests: 8, rate: 1000, seed: settings.seed, responses: settings.target.kind === 'model' })
+  const send = createSender(backend, settings.target, () => undefined)
+  // What fails here fails in the runs too, and is reported there.
+  await Promise.allSettled(calls.map((call) => send(call, signal)))
 }
 
 async function performRuns(settings: Settings, env: NodeJS.ProcessEnv, stderr: ProgressStream, signal: AbortSignal): Promise<Run[]> {

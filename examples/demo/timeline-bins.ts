@@ -17,7 +17,7 @@ export interface Bin {
 }
 
 /** Widths that people can read off an axis. */
-const WIDTHS_MS = [100, 250, 500, 1000, 2000, 3000, 5000, 10_000, 20_000, 30_000, 60_000]
+const WIDTHS_MS = [250, 500, 1000, 2000, 3000, 5000, 10_000, 20_000, 30_000, 60_000]
 
 /** Enough to see changes, few enough that a bar counts more than one or two requests. */
 const MOST_BINS = 24

@@ -32,8 +32,9 @@ export function drawPanel(
   const upCount = (count: number): number => up(count * scales.perSecond)
   const downCount = (count: number): number => down(count * scales.perSecond)
   return element('g', { transform: `translate(0 ${top})` },
-    text(PLOT_LEFT, 16, 'name', name),
-    text(PLOT_LEFT + 12 + name.length * 9, 16, 'small', title),
+    // One text in two spans: only the viewer knows how wide the name is.
+    element('text', { x: PLOT_LEFT, y: 16 }, element('tspan', { class: 'name' }, escapeXml(name)),
+      element('tspan', { class: 'small', dx: 10 }, escapeXml(title))),
     text(PLOT_RIGHT, 16, 'result number', result, { 'text-anchor': 'end' }),
     ...above.ticks.flatMap((rate) => drawTick(zero - up(rate), rate)),
     ...below.ticks.slice(1).flatMap((rate) => drawTick(zero + down(rate), rate)),

@@ -19,12 +19,11 @@ export function renderTimeline(runs: readonly Run[], subtitle: string): string {
   const binned = runs.map((run) => binRun(run, binMs))
   const colours = assignColours(runs)
   const all = binned.flat()
-  const scales: Scales = {
-    endMs: Math.ceil(longestMs / binMs) * binMs,
-    perSecond: 1000 / binMs,
-    above: Math.max(...all.map((bin) => Math.max(bin.started, sum(bin.answered)))) * 1000 / binMs,
-    below: Math.max(...all.map((bin) => bin.throttled + bin.errors + bin.failed)) * 1000 / binMs,
-  }
+  const perSecond = 1000 / binMs
+  const above = perSecond * Math.max(...all.map((bin) => Math.max(bin.started, sum(bin.answered))))
+  const below = perSecond * Math.max(...all.map((bin) => bin.throttled + bin.errors + bin.failed))
+  // A handful of 429s must not fill the plot, and look like many.
+  const scales: Scales = { endMs: Math.ceil(longestMs / binMs) * binMs, perSecond, above, below: Math.max(below, above / 4) }
   const height = TOP + runs.length * PANEL_HEIGHT + 8
   const panels = runs.map((run, index) => {
     const bins = binned[index] ?? []

@@ -140,7 +140,7 @@ describe('the demo', { timeout: 60_000 }, () => {
   const ONE = { BACKEND_1_URL: 'https://one.example/openai/v1' }
   const WRONG: readonly (readonly [string, readonly string[], NodeJS.ProcessEnv, RegExp])[] = [
     ['an unknown option', ['--fast'], {}, /^Unknown option '--fast'\nnpm start -- --help shows what can be given\.\n$/],
-    ['a folder for the timeline that does not exist', ['--out', join(folder, 'no', 'x.svg')], {}, /^--out: the folder of '.*' does not exist/],
+    ['a folder that does not exist', ['--out', join(folder, 'no', 'x.svg')], {}, /^--out: the folder of '.*' does not exist/],
     ['a file of backends that is not there', ['--backends', join(folder, 'none.json')], {}, /none\.json: .*must be readable/],
     ['a backend without a credential', [], ONE, /^BACKEND_1_URL needs BACKEND_1_API_KEY or/],
     ['a backend without a credential in a file', ['--backends', BARE], {}, /^backends\[0\] needs an apiKey or a bearerToken/],

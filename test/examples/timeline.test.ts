@@ -100,7 +100,7 @@ describe('the demo draws a timeline', () => {
   })
 
   test('bins are as wide as people can read off an axis, and at most 24 of them', () => {
-    assert.deepEqual([1, 2000, 9500, 20_000, 62_000, 600_000, 7_200_000].map(chooseBinMs), [100, 100, 500, 1000, 3000, 30_000, 300_000])
+    assert.deepEqual([1, 2000, 9500, 20_000, 62_000, 600_000, 7_200_000].map(chooseBinMs), [250, 250, 500, 1000, 3000, 30_000, 300_000])
   })
 
   test('an axis ends at a round number not below the highest value', () => {

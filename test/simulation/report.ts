@@ -1,0 +1,99 @@
+/** Medians over seeds, against the oracle of the same seed, as Markdown. */
+import type { Metrics } from './metrics.js'
+import { REFERENCE, type Job, type Run, type SuiteName } from './suites.js'
+
+export interface Row {
+  readonly job: Omit<Job, 'seed'>
+  readonly seeds: number
+  /** Medians; goodput, capacity and the share of provisioned throughput as ratios to the oracle's. */
+  readonly goodput: number
+  readonly capacity: number
+  readonly ptuShare: number
+  readonly waste: number
+  readonly otherWaste: number
+  readonly addedP50: number
+  readonly addedP99: number
+  readonly totalP99: number
+  readonly failed: number
+  /** The most that any seed saw. */
+  readonly maxAttempts: number
+}
+
+function groupBy<T>(items: readonly T[], keyOf: (item: T) => string): Map<string, T[]> {
+  const groups = new Map<string, T[]>()
+  for (const item of items) {
+    const group = groups.get(keyOf(item))
+    if (group === undefined) groups.set(keyOf(item), [item])
+    else group.push(item)
+  }
+  return groups
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.filter(Number.isFinite).sort((a, b) => a - b)
+  const half = sorted.length >> 1
+  const upper = sorted[half] ?? NaN
+  return sorted.length % 2 === 1 ? upper : ((sorted[half - 1] ?? NaN) + upper) / 2
+}
+
+/** The oracle does not depend on the number of processes. */
+function referenceKey({ topology, fault, arrivals, load, seed }: Job): string {
+  return [topology, fault, arrivals, load, seed].join('|')
+}
+
+export function summarize(runs: readonly Run[]): Row[] {
+  const references = new Map<string, Metrics>()
+  for (const { job, metrics } of runs) if (job.policy === REFERENCE) references.set(referenceKey(job), metrics)
+  const groups = groupBy(runs, ({ job }) => JSON.stringify({ ...job, seed: undefined }))
+  return [...groups.values()].flatMap((group) => {
+    const [first] = group
+    if (first === undefined) return []
+    const { seed: _, ...job } = first.job
+    const ratio = (pick: (m: Metrics) => number): number => median(group.map((run) => {
+      const reference = references.get(referenceKey(run.job))
+      return reference === undefined ? NaN : pick(run.metrics) / pick(reference)
+    }))
+    const middle = (pick: (m: Metrics) => number): number => median(group.map((run) => pick(run.metrics)))
+    return [{
+      job, seeds: group.length,
+      goodput: ratio((m) => m.goodTps), capacity: ratio((m) => m.capUsed), ptuShare: ratio((m) => m.ptuCostPerSec),
+      waste: middle((m) => m.waste), otherWaste: middle((m) => m.otherWaste), addedP50: middle((m) => m.addedP50),
+      addedP99: middle((m) => m.addedP99), totalP99: middle((m) => m.totalP99), failed: middle((m) => m.failed),
+      maxAttempts: Math.max(...group.map((run) => run.metrics.maxAttempts)),
+    }]
+  })
+}
+
+function showMs(ms: number): string {
+  return ms >= 10_000 ? `${(ms / 1000).toFixed(0)} s` : ms >= 1000 ? `${(ms / 1000).toFixed(1)} s` : `${ms.toFixed(0)} ms`
+}
+
+function showNumber(x: number): string {
+  return Number.isFinite(x) ? x.toFixed(3) : '-'
+}
+
+const COLUMNS = [
+  'policy', 'goodput/oracle', 'capacity used/oracle', '429s per success', '5xx and connection errors per success', 'PTU share of oracle\'s',
+  'added p50', 'added p99', 'total p99', 'app failures', 'most attempts',
+]
+
+function showRow(row: Row): string {
+  return `| ${[
+    row.job.policy, showNumber(row.goodput), showNumber(row.capacity), showNumber(row.waste), showNumber(row.otherWaste), showNumber(row.ptuShare),
+    showMs(row.addedP50), showMs(row.addedP99), showMs(row.totalP99), `${(100 * row.failed).toFixed(2)} %`, String(row.maxAttempts),
+  ].join(' | ')} |`
+}
+
+function titleOf({ topology, fault, arrivals, load, clients, shared }: Row['job']): string {
+  const processes = clients === 1 ? '1 process' : `${clients} processes, ${shared ? 'shared' : 'no shared'} state`
+  return [topology, ...fault === 'none' ? [] : [fault], arrivals, `${load}x`, processes].join(', ')
+}
+
+/** One table a cell, in the order in which the cells were run. */
+export function toMarkdown(suite: SuiteName, rows: readonly Row[]): string {
+  const cells = groupBy(rows, (row) => titleOf(row.job))
+  const tables = [...cells].map(([title, cell]) => [
+    `### ${title}\n`, `| ${COLUMNS.join(' | ')} |`, `|${'---|'.repeat(COLUMNS.length)}`, ...cell.map(showRow), '',
+  ].join('\n'))
+  return [`## ${suite} (median of ${rows[0]?.seeds ?? 0} seeds)\n`, ...tables].join('\n')
+}

@@ -10,32 +10,46 @@ const BYTES_PER_TOKEN = 4
 /** Share of the newest body in the mean: about the last fifty count. */
 const BODY_SHARE = 1 / 50
 
-/** A utilization that is nearer to 100 % tells nothing of the bucket: it is written with one decimal. */
+/** A utilization nearer to 100 % tells nothing of the bucket's size: it is written with one decimal, 0.05 % off on average. */
 const LEAST_EXCESS = 0.002
 
-/** Likewise a bucket of which less was used. */
+/** A bucket of which less was used tells nothing of its refill: times are rounded to milliseconds. */
 const LEAST_USED = 0.01
 
-/** Past answers count half as much after so many newer ones, in what is learned of a bucket's size. */
+/** What is kept of older answers at each newer one, in what is learned of a bucket's size: about the last ten count. */
 const DEPTH_KEEP = 0.9
 
+/** Answers are read one at a time, by all pacers with the same eyes. */
 const signals = new LimiterSignals()
 
+/** The time in which a whole bucket is refilled: a ratio of decayed sums of (time, part of the bucket). */
+class Depth {
+  #ms = 0
+  #part = 0
+
+  learn(ms: number, part: number): void {
+    this.#ms = this.#ms * DEPTH_KEEP + ms
+    this.#part = this.#part * DEPTH_KEEP + part
+  }
+
+  /** NaN while nothing is known. */
+  get ms(): number {
+    return this.#ms / this.#part
+  }
+}
+
 export class ScopePacer implements Pacer {
-  readonly #random: () => number
+  readonly #system: Pick<System, 'random'>
   readonly #requests = new Limiter()
   readonly #tokens = new Limiter()
+  readonly #requestsDepth = new Depth()
+  readonly #tokensDepth = new Depth()
   #meanBytes = 0
-  /** Its answers speak of our quota: a refusal that does not is about something else. */
-  #speaksOfQuota = false
-  // Provisioned throughput: time until below 100 %, over the part above it.
-  #excessMs = 0
-  #excess = 0
-  // Buckets: time to be full again, over the part used, by dimension.
-  readonly #refill = { requests: { ms: 0, used: 0 }, tokens: { ms: 0, used: 0 } }
+  /** Its answers tell of our quota: a refusal that does not is about something else. */
+  #tellsOfQuota = false
 
   constructor(system: Pick<System, 'random'>) {
-    this.#random = () => system.random()
+    this.#system = system
   }
 
   waitMs(bodyBytes: number, now: number): number {
@@ -45,14 +59,17 @@ export class ScopePacer implements Pacer {
   }
 
   headroom(now: number): number {
-    return Math.min(this.#requests.headroom(now), this.#tokens.headroom(now))
+    const ofRequests = this.#requests.headroom(now)
+    const ofTokens = this.#tokens.headroom(now)
+    return ofTokens < ofRequests ? ofTokens : ofRequests
   }
 
   sent(attempt: PacedAttempt, bodyBytes: number, now: number): void {
     if (bodyBytes > 0) this.#meanBytes += (bodyBytes - this.#meanBytes) * (this.#meanBytes === 0 ? 1 : BODY_SHARE)
     attempt.cost = this.#costOf(bodyBytes)
-    this.#requests.sent(1, now, 0)
-    this.#tokens.sent(attempt.cost, now, this.#random())
+    const draw = this.#system.random()
+    this.#requests.sent(1, now, draw)
+    this.#tokens.sent(attempt.cost, now, draw)
     attempt.sentRequests = this.#requests.sentCost
     attempt.sentTokens = this.#tokens.sentCost
   }
@@ -60,34 +77,38 @@ export class ScopePacer implements Pacer {
   observe(
     attempt: PacedAttempt, outcome: OutcomeClass, status: number, headers: ResponseHeaders, retryAfterMs: number | undefined, now: number,
   ): void {
-    const speaks = signals.read(headers)
-    if (status === 429) this.#refused(attempt, speaks, retryAfterMs, now)
-    else if (outcome === 'throttled' || outcome === 'failed') this.#undo(attempt)
-    else {
-      if (speaks) {
-        this.#speaksOfQuota = true
-        this.#listen(attempt, attempt.sentRequests, attempt.sentTokens, now)
-      }
-      this.#requests.admitted()
-      this.#tokens.admitted()
+    if (status === 429) return this.#refused(attempt, headers, retryAfterMs, now)
+    // Broken or overloaded, it charged nothing, and says nothing of its limits.
+    if (outcome === 'throttled' || outcome === 'failed') return this.#undo(attempt)
+    signals.read(headers)
+    if (signals.isQuota) {
+      this.#tellsOfQuota = true
+      this.#listen(attempt.startedAt, attempt.sentRequests, attempt.sentTokens, now)
     }
+    this.#requests.admitted()
+    this.#tokens.admitted()
   }
 
   finished(attempt: PacedAttempt, end: AttemptEnd, answered: boolean): void {
+    // A request that timed out may have been admitted: to believe it was is the safe side.
     if (!answered && (end === 'connection' || end === 'credential')) this.#undo(attempt)
   }
 
   pace(now: number): ScopeStatus['pace'] {
-    const pace: { dimension: 'requests' | 'tokens'; perSecond: number; waitMs: number }[] = []
-    if (this.#requests.perSecond > 0) pace.push({ dimension: 'requests', perSecond: this.#requests.perSecond, waitMs: this.#requests.waitMs(1, now) })
-    if (this.#tokens.perSecond > 0) pace.push({ dimension: 'tokens', perSecond: this.#tokens.perSecond, waitMs: this.#tokens.waitMs(this.#costOf(0), now) })
-    return pace
+    return [
+      ...describe('requests', this.#requests, 1, now),
+      ...describe('tokens', this.#tokens, this.#costOf(0), now),
+    ]
   }
 
-  /** The output is charged as well, and unknown: the mean stands for it. Units do not matter, proportions do. */
+  /**
+   * In tokens, roughly: the prompt by its size, and as much again on average for the output, whose size nobody knows. The
+   * limiter measures its rate in the same unit, so only proportions matter.
+   */
   #costOf(bodyBytes: number): number {
-    const known = bodyBytes > 0 ? bodyBytes : this.#meanBytes
-    return known > 0 ? (known + (this.#meanBytes > 0 ? this.#meanBytes : known)) / BYTES_PER_TOKEN : 1
+    const mean = this.#meanBytes
+    const known = bodyBytes > 0 ? bodyBytes : mean
+    return known > 0 ? (known + (mean > 0 ? mean : known)) / BYTES_PER_TOKEN : 1
   }
 
   #undo(attempt: PacedAttempt): void {
@@ -95,52 +116,44 @@ export class ScopePacer implements Pacer {
     this.#tokens.undo(attempt.cost)
   }
 
-  #refused(attempt: PacedAttempt, speaks: boolean, retryAfterMs: number | undefined, now: number): void {
-    if (!speaks && this.#speaksOfQuota) return this.#undo(attempt)
-    const wait = retryAfterMs ?? 0
-    if (signals.utilization - 1 > LEAST_EXCESS && retryAfterMs !== undefined && speaks) {
-      this.#excessMs = this.#excessMs * DEPTH_KEEP + retryAfterMs
-      this.#excess = this.#excess * DEPTH_KEEP + signals.utilization - 1
-    }
-    const byRequests = speaks && isRequestsBound()
-    // What the answer says of both limits was true before the request: it took nothing.
-    if (speaks) this.#listen(attempt, attempt.sentRequests - 1, attempt.sentTokens - attempt.cost, now)
-    if (byRequests) {
-      this.#requests.refused(1, wait, attempt.startedAt, now, this.#random())
+  #refused(attempt: PacedAttempt, headers: ResponseHeaders, retryAfterMs: number | undefined, now: number): void {
+    signals.read(headers)
+    // "The system is experiencing high demand": the cooldown obeys it, and there is nothing to learn of our limits.
+    if (!signals.isQuota && this.#tellsOfQuota) return this.#undo(attempt)
+    const excess = signals.utilization - 1
+    if (excess >= LEAST_EXCESS && retryAfterMs !== undefined) this.#tokensDepth.learn(retryAfterMs, excess)
+    // The levels in the answer are those before the request: it was not let in.
+    this.#listen(attempt.startedAt, attempt.sentRequests - 1, attempt.sentTokens - attempt.cost, now)
+    const draw = this.#system.random()
+    if (signals.isRequestsBound) {
+      this.#requests.refused(1, retryAfterMs ?? 0, attempt.startedAt, now, draw)
       this.#tokens.undo(attempt.cost)
     } else {
-      this.#tokens.refused(attempt.cost, wait, attempt.startedAt, now, this.#random())
+      this.#tokens.refused(attempt.cost, retryAfterMs ?? 0, attempt.startedAt, now, draw)
       this.#requests.undo(1)
     }
   }
 
-  #listen(attempt: PacedAttempt, sentRequests: number, sentTokens: number, now: number): void {
-    const at = attempt.startedAt
-    if (signals.utilization >= 0 && this.#excess > 0) {
-      const depthMs = this.#excessMs / this.#excess
+  #listen(at: number, sentRequests: number, sentTokens: number, now: number): void {
+    const depthMs = this.#tokensDepth.ms
+    // Nothing is known of provisioned throughput's bucket until a refusal has shown how fast it drains.
+    if (signals.utilization >= 0 && depthMs >= 0) {
       this.#tokens.told(at, sentTokens, (signals.utilization - 1) * depthMs, depthMs, 0, now)
     }
-    this.#fill(this.#requests, this.#refill.requests, signals.requests, at, sentRequests, now)
-    this.#fill(this.#tokens, this.#refill.tokens, signals.tokens, at, sentTokens, now)
-  }
-
-  #fill(limiter: Limiter, refill: { ms: number; used: number }, bucket: BucketSignals, at: number, sentCost: number, now: number): void {
-    const used = 1 - bucket.remaining / bucket.limit
-    if (!(used >= 0 && bucket.resetMs >= 0)) return
-    if (used >= LEAST_USED) {
-      refill.ms = refill.ms * DEPTH_KEEP + bucket.resetMs
-      refill.used = refill.used * DEPTH_KEEP + used
-    }
-    if (refill.used === 0) return
-    const depthMs = refill.ms / refill.used
-    limiter.told(at, sentCost, (used - 1) * depthMs, depthMs, depthMs / bucket.limit, now)
+    listenToBucket(this.#requests, this.#requestsDepth, signals.requests, at, sentRequests, now)
+    listenToBucket(this.#tokens, this.#tokensDepth, signals.tokens, at, sentTokens, now)
   }
 }
 
-/** Which limit refused: the one whose reset alone is told (Azure), else the one that has less left. */
-function isRequestsBound(): boolean {
-  const { requests, tokens } = signals
-  if (requests.limit >= 0 && tokens.limit >= 0) return requests.remaining / requests.limit < tokens.remaining / tokens.limit
-  if (requests.resetMs >= 0 !== tokens.resetMs >= 0) return requests.resetMs >= 0
-  return requests.remaining === 0 && !(tokens.remaining === 0)
+/** Limit, remaining and reset together tell all of a bucket; Azure's remaining without the other two tells nothing that lasts. */
+function listenToBucket(limiter: Limiter, depth: Depth, bucket: BucketSignals, at: number, sentCost: number, now: number): void {
+  const { used, resetMs } = bucket
+  if (!(used >= 0 && resetMs >= 0)) return
+  if (used >= LEAST_USED) depth.learn(resetMs, used)
+  const depthMs = depth.ms
+  if (depthMs >= 0) limiter.told(at, sentCost, (used - 1) * depthMs, depthMs, depthMs / bucket.limit, now)
+}
+
+function describe(dimension: 'requests' | 'tokens', limiter: Limiter, cost: number, now: number): ScopeStatus['pace'] {
+  return limiter.perSecond > 0 ? [{ dimension, perSecond: limiter.perSecond, waitMs: limiter.waitMs(cost, now) }] : []
 }

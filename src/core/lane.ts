@@ -41,10 +41,6 @@ export class Lanes<B extends BackendConfig> {
     this.#sweepAt = now + SWEEP_EVERY_MS
   }
 
-  get all(): Iterable<Lane> {
-    return this.#lanes.values()
-  }
-
   of(scope: string, now: number): Lane {
     if (now >= this.#sweepAt) this.#sweep(now)
     if (this.#last.scope !== scope) this.#last = this.#lanes.get(scope) ?? this.#open(scope)

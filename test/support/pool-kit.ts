@@ -1,5 +1,9 @@
+/** The pool and its surroundings, for tests of the core. */
+import assert from 'node:assert/strict'
 import { Pool } from '../../src/core/pool.js'
-import type { Attempt, BackendConfig, OutcomeClass, PoolConfig, PoolListener, PoolRequest } from '../../src/core/types.js'
+import type {
+  Acquisition, Attempt, AttemptEnd, BackendConfig, BackendStatus, OutcomeClass, PoolConfig, PoolListener, PoolRequest, ResponseHeaders,
+} from '../../src/core/types.js'
 import { VirtualSystem } from './virtual-system.js'
 
 /** A backend as the core knows it, from as little as a test has to say. */
@@ -76,12 +80,58 @@ export class RecordingListener implements PoolListener {
   }
 }
 
-/** A pool with all that a test needs around it. */
-export function createPool(
-  backends: readonly BackendConfig[], more: Partial<PoolConfig> = {}, seed = 1,
-): { pool: Pool<BackendConfig>; system: VirtualSystem; listener: RecordingListener; config: PoolConfig } {
-  const system = new VirtualSystem(seed)
-  const listener = new RecordingListener()
-  const config = poolConfig(backends, more)
-  return { pool: new Pool(config, system, listener), system, listener, config }
+/** A pool with all that a test needs around it: time stands still but for `system.advance`. */
+export class PoolKit {
+  readonly system: VirtualSystem
+  readonly listener = new RecordingListener()
+  readonly config: PoolConfig
+  readonly pool: Pool<BackendConfig>
+
+  constructor(backends: readonly BackendConfig[], more: Partial<PoolConfig> = {}, seed = 1) {
+    this.system = new VirtualSystem(seed)
+    this.config = poolConfig(backends, more)
+    this.pool = new Pool(this.config, this.system, this.listener)
+  }
+
+  get now(): number {
+    return this.system.now()
+  }
+
+  acquire(request = new TestRequest()): Acquisition {
+    return this.pool.acquire(request, this.now)
+  }
+
+  /** Acquires, and insists on being sent. */
+  send(request = new TestRequest()): Attempt {
+    const acquired = this.acquire(request)
+    if (acquired.kind !== 'send') assert.fail(`expected to be sent, got ${JSON.stringify(acquired)}`)
+    return acquired
+  }
+
+  /** Response headers, and nothing after them. */
+  answer(attempt: Attempt, status: number, headers: ResponseHeaders = {}): OutcomeClass {
+    const outcome = this.pool.headers(attempt, status, headers, this.now)
+    this.pool.settle(attempt, 'completed', this.now)
+    return outcome
+  }
+
+  settle(attempt: Attempt, end: AttemptEnd): void {
+    this.pool.settle(attempt, end, this.now)
+  }
+
+  /** One request that is answered 429 by one backend after the other, each with its wait in milliseconds. */
+  throttle(scope: string, ...waits: readonly number[]): void {
+    const request = new TestRequest({ scope })
+    for (const wait of waits) this.answer(this.send(request), 429, { 'retry-after-ms': String(wait) })
+  }
+
+  statusOf(name: string): BackendStatus {
+    const status = this.pool.status(this.now).backends.find((one) => one.name === name)
+    if (status === undefined) assert.fail(`there is no backend ${name}`)
+    return status
+  }
+
+  update(backends: readonly BackendConfig[], more: Partial<PoolConfig> = {}): void {
+    this.pool.update({ ...poolConfig(backends), ...more }, this.now)
+  }
 }

@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import fc from 'fast-check'
+import { AVAILABLE, canProbe, transition, type Health, type HealthEvent } from '../../src/core/health.js'
+import { SEED } from '../support/core-arbitraries.js'
+
+/** Takes the events one after the other, at time 0 but for those that say otherwise; the jitter is half of its bound. */
+function after(...events: (HealthEvent | [HealthEvent, { at?: number; isProbe?: boolean }])[]): Health {
+  let state: Health = AVAILABLE
+  for (const event of events) {
+    const [name, { at = 0, isProbe = false }] = typeof event === 'string' ? [event, {}] : event
+    state = transition(state, name, isProbe, at, () => 0.5)
+  }
+  return state
+}
+
+describe('health', () => {
+  test('one failure is the request\'s own, two in a row are the backend\'s', () => {
+    assert.deepEqual(after('failed'), { kind: 'available', failures: 1 })
+    assert.deepEqual(after('failed', 'failed'), { kind: 'ejected', until: 250, ejections: 1, reason: 'failed' })
+    assert.deepEqual(after('failed', 'success', 'failed'), { kind: 'available', failures: 1 })
+  })
+
+  test('a backend that cannot be reached is out at once', () => {
+    assert.deepEqual(after('unreachable'), { kind: 'ejected', until: 250, ejections: 1, reason: 'unreachable' })
+  })
+
+  test('a wrong credential puts it out for a minute, without chance', () => {
+    assert.deepEqual(after('misconfigured'), { kind: 'ejected', until: 60_000, ejections: 1, reason: 'misconfigured' })
+  })
+
+  test('once its time is over one probe may go, and no second one', () => {
+    const out = after('unreachable')
+    assert.equal(canProbe(out, 249.9), false)
+    assert.equal(canProbe(out, 250), true)
+    assert.equal(transition(out, 'probe', false, 249.9, Math.random), out)
+    const probing = transition(out, 'probe', false, 250, Math.random)
+    assert.deepEqual(probing, { kind: 'probing', ejections: 1, reason: 'unreachable' })
+    assert.equal(canProbe(probing, 1e9), false)
+    assert.equal(transition(probing, 'probe', false, 1e9, Math.random), probing)
+  })
+
+  test('a probe that fails doubles the bound of the next wait, one that succeeds ends it', () => {
+    const probe: [HealthEvent, { at: number }] = ['probe', { at: 1_000 }]
+    assert.deepEqual(after('unreachable', probe, ['failed', { at: 2_000, isProbe: true }]), { kind: 'ejected', until: 2_500, ejections: 2, reason: 'failed' })
+    assert.deepEqual(after('unreachable', probe, ['misconfigured', { at: 0, isProbe: true }]), { kind: 'ejected', until: 60_000, ejections: 2, reason: 'misconfigured' })
+    assert.equal(after('unreachable', probe, ['success', { isProbe: true }]), AVAILABLE)
+  })
+
+  test('a probe that says nothing gives its slot back', () => {
+    const state = after('unreachable', ['probe', { at: 1_000 }], ['release', { at: 1_500, isProbe: true }])
+    assert.deepEqual(state, { kind: 'ejected', until: 1_500, ejections: 1, reason: 'unreachable' })
+    assert.equal(canProbe(state, 1_500), true)
+  })
+
+  test('what older attempts report does not disturb a probe, but any success readmits', () => {
+    const probing = after('unreachable', ['probe', { at: 1_000 }])
+    for (const event of ['failed', 'unreachable', 'misconfigured', 'release'] as const) {
+      assert.equal(transition(probing, event, false, 1_500, Math.random), probing)
+    }
+    assert.equal(transition(probing, 'success', false, 1_500, Math.random), AVAILABLE)
+    assert.equal(transition(after('unreachable'), 'success', false, 10, Math.random), AVAILABLE)
+  })
+
+  test('failures of older attempts do not prolong an ejection', () => {
+    const out = after('unreachable')
+    for (const event of ['failed', 'unreachable', 'misconfigured', 'release'] as const) {
+      assert.equal(transition(out, event, false, 100, Math.random), out)
+    }
+  })
+
+  test('where nothing changes nothing is allocated', () => {
+    for (const event of ['success', 'release', 'probe'] as const) assert.equal(transition(AVAILABLE, event, false, 0, Math.random), AVAILABLE)
+  })
+
+  test('for any sequence of events the machine keeps its invariants', () => {
+    const events = fc.array(fc.record({
+      event: fc.constantFrom<HealthEvent>('success', 'failed', 'unreachable', 'misconfigured', 'probe', 'release'),
+      isProbe: fc.boolean(), passed: fc.nat(20_000), random: fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
+    }), { maxLength: 100 })
+    fc.assert(fc.property(events, (events) => {
+      let state: Health = AVAILABLE
+      let now = 0
+      for (const { event, isProbe, passed, random } of events) {
+        now += passed
+        const before: Health = state
+        state = transition(before, event, isProbe && before.kind === 'probing', now, () => random)
+        if (event === 'success') assert.equal(state, AVAILABLE)
+        if (state.kind === 'available') assert.ok(state.failures === 0 || state.failures === 1)
+        else assert.ok(state.ejections >= 1 && state.ejections <= (before.kind === 'available' ? 1 : before.ejections + 1))
+        // Only from ejected, when its time is over, and only by taking the slot.
+        if (state.kind === 'probing' && before.kind !== 'probing') {
+          assert.ok(event === 'probe' && before.kind === 'ejected' && before.until <= now)
+        }
+        // An ejection that runs is never cut short but by a success, and never prolonged.
+        if (before.kind === 'ejected' && state.kind === 'ejected') assert.equal(state, before)
+        if (state.kind === 'ejected' && state !== before) {
+          assert.ok(state.until >= now && state.until <= now + (state.reason === 'misconfigured' ? 60_000 : 15_000))
+        }
+      }
+    }), { seed: SEED, numRuns: 1_000 })
+  })
+})

@@ -1,0 +1,118 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
+
+const three = (more = {}): PoolKit => new PoolKit([backend('a', 1), backend('b', 2), backend('c', 3)], more)
+
+describe('nothing available', () => {
+  test('everybody throttled: a 429 with the soonest of all waits, with nothing sent', () => {
+    const kit = three()
+    kit.throttle('', 30_000, 5_000, 20_000)
+    const soonest = Math.min(...['a', 'b', 'c'].map((name) => kit.statusOf(name).cooldownMs))
+    kit.listener.take()
+    assert.deepEqual(kit.acquire(), { kind: 'reject', retryAfterMs: soonest })
+    assert.ok(soonest >= 5_000 && soonest <= 5_500)
+    assert.deepEqual(kit.listener.take(), [`exhausted ${Math.round(soonest)} throttled`])
+    assert.deepEqual(['a', 'b', 'c'].map((name) => kit.statusOf(name).attempts), [1, 1, 1])
+  })
+
+  test('the same for a request whose own attempts were all throttled', () => {
+    const kit = three()
+    const request = new TestRequest()
+    for (const wait of ['3', '2', '4']) kit.answer(kit.send(request), 429, { 'retry-after': wait })
+    const rejected = kit.acquire(request)
+    assert.ok(rejected.kind === 'reject' && rejected.retryAfterMs >= 2_000 && rejected.retryAfterMs <= 2_200)
+  })
+
+  test('a backend that asked for no wait at all makes for the shortest one there is', () => {
+    const kit = new PoolKit([backend('a')])
+    const request = new TestRequest()
+    kit.answer(kit.send(request), 429, { 'retry-after-ms': '0' })
+    assert.deepEqual(kit.acquire(request), { kind: 'reject', retryAfterMs: 1 })
+  })
+
+  test('one failed and the other throttled: a 429, because waiting will help', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)], { maxAttempts: 3 })
+    const request = new TestRequest()
+    kit.answer(kit.send(request), 429, { 'retry-after': '3' })
+    kit.settle(kit.send(request), 'connection')
+    const rejected = kit.acquire(request)
+    assert.ok(rejected.kind === 'reject' && rejected.retryAfterMs >= 3_000)
+  })
+
+  test('attempts used up while others are free: the last real answer', () => {
+    const kit = three({ maxAttempts: 2 })
+    const request = new TestRequest()
+    kit.answer(kit.send(request), 429)
+    kit.answer(kit.send(request), 429)
+    kit.listener.take()
+    assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'attempts' })
+    assert.deepEqual(kit.listener.take(), ['answered b 429 0', 'exhausted - attempts'])
+  })
+
+  test('all failed: the last real error', () => {
+    const kit = three()
+    const request = new TestRequest()
+    for (let i = 0; i < 3; i++) kit.settle(kit.send(request), 'connection')
+    assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'attempts' })
+  })
+
+  test('a request never goes twice to one backend', () => {
+    const kit = new PoolKit([backend('a'), backend('b'), backend('c')], { maxAttempts: 10 })
+    const request = new TestRequest()
+    const seen = new Set<string>()
+    for (let i = 0; i < 3; i++) {
+      const attempt = kit.send(request)
+      seen.add(attempt.backend.name)
+      assert.equal(attempt.number, i + 1)
+      kit.answer(attempt, 500)
+    }
+    assert.equal(seen.size, 3)
+    assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'no-backend' })
+  })
+})
+
+describe('the retry budget of a pool', () => {
+  const none = { retryBudget: { ratio: 0, minPerSecond: 0 } }
+
+  test('used up, a failure reaches the caller although others are free', () => {
+    const kit = three(none)
+    const request = new TestRequest()
+    kit.answer(kit.send(request), 503)
+    kit.listener.take()
+    assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'budget' })
+    assert.deepEqual(kit.listener.take(), ['answered a 503 0', 'exhausted - budget'])
+  })
+
+  test('throttled and misconfigured requests are no charge on it', () => {
+    const kit = new PoolKit([backend('a', 1, { ownsCredential: true }), backend('b', 2), backend('c', 3)], none)
+    const request = new TestRequest()
+    kit.answer(kit.send(request), 401)
+    kit.answer(kit.send(request), 429)
+    assert.equal(kit.send(request).backend.name, 'c')
+  })
+
+  test('grows with the traffic', () => {
+    const kit = three({ retryBudget: { ratio: 0.5, minPerSecond: 0 } })
+    const requests = [new TestRequest(), new TestRequest(), new TestRequest(), new TestRequest()]
+    for (const attempt of requests.map((request) => kit.send(request))) kit.settle(attempt, 'connection')
+    assert.deepEqual(requests.map((request) => kit.acquire(request).kind), ['send', 'send', 'surface', 'surface'])
+  })
+
+  test('is drawn on before a wait as well, and not again after it', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)], { maxWaitMs: 10_000, retryBudget: { ratio: 1, minPerSecond: 0 } })
+    kit.throttle('', 100)
+    const [first, second] = [new TestRequest(), new TestRequest()]
+    const attempts = [kit.send(first), kit.send(second)]
+    for (const attempt of attempts) kit.settle(attempt, 'connection')
+    // Three requests came in, so three retries are there: two are taken by requests that wait.
+    assert.equal(kit.acquire(first).kind, 'wait')
+    assert.equal(kit.acquire(second).kind, 'wait')
+    kit.system.advance(200)
+    assert.equal(kit.acquire(first).kind, 'send')
+    assert.equal(kit.acquire(second).kind, 'send')
+    const third = new TestRequest()
+    kit.settle(kit.send(third), 'connection')
+    assert.notEqual(kit.acquire(third).kind, 'surface')
+  })
+})

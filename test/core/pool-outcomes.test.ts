@@ -1,0 +1,380 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import type { AttemptEnd, OutcomeClass, ResponseHeaders } from '../../src/core/types.js'
+import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
+
+const two = (): PoolKit => new PoolKit([backend('a', 1), backend('b', 2)])
+
+describe('an outcome', () => {
+  const delivered: [number, OutcomeClass][] = [[200, 'success'], [204, 'success'], [307, 'success'], [400, 'answered'], [404, 'answered'], [401, 'answered']]
+  for (const [status, outcome] of delivered) {
+    test(`${status} is delivered and leaves the backend as it was`, () => {
+      const kit = two()
+      const request = new TestRequest()
+      const attempt = kit.send(request)
+      kit.system.advance(25)
+      assert.equal(kit.answer(attempt, status), outcome)
+      assert.deepEqual(kit.listener.take(), ['picked a 1', `answered a ${status} 25`])
+      assert.equal(request.lastOutcome, outcome)
+      assert.equal(kit.statusOf('a').state, 'available')
+    })
+  }
+
+  test('429 without any header cools the scope down for cooldownMs and moves on', () => {
+    const kit = two()
+    const request = new TestRequest({ scope: 'm' })
+    assert.equal(kit.answer(kit.send(request), 429), 'throttled')
+    assert.equal(kit.send(request).backend.name, 'b')
+    const lines = kit.listener.take()
+    assert.match(lines[1] ?? '', /^cooldown a m 1[01]\d{3} default 429$/)
+    assert.deepEqual(lines.slice(2), ['failover a throttled b', 'picked b 2'])
+  })
+
+  test('a 5xx with a retry header is throttling: the scope cools down, the backend stays in', () => {
+    const kit = two()
+    for (let i = 0; i < 3; i++) {
+      const request = new TestRequest({ scope: `m${i}` })
+      assert.equal(kit.answer(kit.send(request), 503, [Buffer.from('Retry-After'), Buffer.from('2')]), 'throttled')
+      assert.equal(kit.send(request).backend.name, 'b')
+    }
+    assert.equal(kit.statusOf('a').state, 'cooldown')
+    assert.equal(kit.send(new TestRequest({ scope: 'other' })).backend.name, 'a')
+  })
+
+  for (const status of [408, 500, 502, 503, 504, 529]) {
+    test(`${status} moves on, and the second in a row ejects the backend`, () => {
+      const kit = two()
+      for (const state of ['available', 'ejected']) {
+        const request = new TestRequest()
+        assert.equal(kit.answer(kit.send(request), status), 'failed')
+        assert.equal(kit.send(request).backend.name, 'b')
+        assert.equal(kit.statusOf('a').state, state)
+      }
+      assert.equal(kit.listener.take().filter((line) => /^ejected a \d+ failed$/.test(line)).length, 1)
+    })
+  }
+
+  test('one bad request that fails everywhere does not bench the pool', () => {
+    const kit = two()
+    const request = new TestRequest()
+    kit.answer(kit.send(request), 500)
+    kit.answer(kit.send(request), 500)
+    assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'attempts' })
+    assert.deepEqual(['a', 'b'].map((name) => kit.statusOf(name).state), ['available', 'available'])
+  })
+
+  for (const end of ['connection', 'timeout', 'credential'] as const) {
+    test(`a ${end} failure ejects the backend at once and moves on`, () => {
+      const kit = two()
+      const request = new TestRequest()
+      kit.settle(kit.send(request), end)
+      assert.equal(request.lastOutcome, 'failed')
+      assert.equal(kit.send(request).backend.name, 'b')
+      assert.match(kit.listener.take()[1] ?? '', /^ejected a \d+ unreachable$/)
+      assert.equal(kit.statusOf('a').failures, 1)
+    })
+  }
+
+  for (const status of [401, 403]) {
+    test(`${status} to a credential of ours moves on, and the backend is out for a minute`, () => {
+      const kit = new PoolKit([backend('a', 1, { ownsCredential: true }), backend('b', 2)])
+      const request = new TestRequest()
+      assert.equal(kit.answer(kit.send(request), status), 'misconfigured')
+      assert.equal(kit.send(request).backend.name, 'b')
+      assert.ok(kit.listener.take().includes('ejected a 60000 misconfigured'))
+      kit.system.advance(59_999)
+      assert.equal(kit.send().backend.name, 'b')
+      kit.system.advance(1)
+      assert.equal(kit.send().backend.name, 'a')
+    })
+
+    test(`${status} to our credential with nobody left is the caller's answer`, () => {
+      const kit = new PoolKit([backend('a', 1, { ownsCredential: true })], { maxAttempts: 5 })
+      const request = new TestRequest()
+      kit.answer(kit.send(request), status)
+      kit.listener.take()
+      assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'no-backend' })
+      assert.deepEqual(kit.listener.take(), [`answered a ${status} 0`, 'exhausted - no-backend'])
+    })
+  }
+
+  test('an abort is nobody\'s failure', () => {
+    const kit = two()
+    const request = new TestRequest()
+    kit.settle(kit.send(request), 'aborted')
+    assert.equal(request.lastOutcome, 'ignored')
+    const { failures, state, inFlight } = kit.statusOf('a')
+    assert.deepEqual({ failures, state, inFlight }, { failures: 0, state: 'available', inFlight: 0 })
+  })
+
+  test('a response that breaks off after its headers counts as a failure and changes nothing else', () => {
+    const kit = two()
+    for (const end of ['broken', 'connection', 'timeout'] satisfies AttemptEnd[]) {
+      const attempt = kit.send()
+      kit.pool.headers(attempt, 200, {}, kit.now)
+      kit.settle(attempt, end)
+    }
+    const { failures, successes, state } = kit.statusOf('a')
+    assert.deepEqual({ failures, successes, state }, { failures: 3, successes: 3, state: 'available' })
+  })
+
+  test('what is left of a swallowed response is not counted again, however it ends', () => {
+    const kit = two()
+    for (const end of ['broken', 'completed', 'aborted'] satisfies AttemptEnd[]) {
+      const attempt = kit.send(new TestRequest({ scope: end }))
+      kit.pool.headers(attempt, 429, {}, kit.now)
+      kit.settle(attempt, end)
+    }
+    const { failures, throttled, inFlight } = kit.statusOf('a')
+    assert.deepEqual({ failures, throttled, inFlight }, { failures: 0, throttled: 3, inFlight: 0 })
+  })
+
+  test('each attempt is settled once, and its headers count once', () => {
+    const kit = two()
+    const attempt = kit.send()
+    assert.equal(kit.pool.headers(attempt, 200, {}, kit.now), 'success')
+    assert.equal(kit.pool.headers(attempt, 500, {}, kit.now), 'success')
+    kit.settle(attempt, 'completed')
+    kit.settle(attempt, 'broken')
+    const { successes, failures, inFlight } = kit.statusOf('a')
+    assert.deepEqual({ successes, failures, inFlight }, { successes: 1, failures: 0, inFlight: 0 })
+    const aborted = kit.send()
+    kit.settle(aborted, 'aborted')
+    assert.equal(kit.pool.headers(aborted, 200, {}, kit.now), 'ignored')
+    assert.equal(kit.statusOf('a').successes, 1)
+  })
+
+  test('an attempt that completes without headers says nothing', () => {
+    const kit = two()
+    kit.settle(kit.send(), 'completed')
+    const { failures, successes, state } = kit.statusOf('a')
+    assert.deepEqual({ failures, successes, state }, { failures: 0, successes: 0, state: 'available' })
+  })
+
+  test('in-flight ends when the body ends, not at the headers', () => {
+    const kit = two()
+    const attempt = kit.send()
+    kit.pool.headers(attempt, 200, {}, kit.now)
+    assert.equal(kit.statusOf('a').inFlight, 1)
+    kit.settle(attempt, 'completed')
+    assert.equal(kit.statusOf('a').inFlight, 0)
+  })
+})
+
+describe('a cooldown', () => {
+  const cool = (kit: PoolKit, headers: ResponseHeaders): void => {
+    const attempt = kit.send(new TestRequest({ pinned: true }))
+    kit.answer(attempt, 429, headers)
+  }
+  const cooldownOf = (kit: PoolKit): number => kit.statusOf('a').scopes[0]?.cooldownMs ?? NaN
+
+  test('lasts as the answer says, and up to 10 % and a second longer', () => {
+    for (const [header, ms, most] of [['43', 43, 47.3], ['5000', 5_000, 5_500], ['30000', 30_000, 31_000], ['86400000', 60_000, 61_000]] as const) {
+      for (let seed = 1; seed <= 20; seed++) {
+        const kit = new PoolKit([backend('a')], {}, seed)
+        cool(kit, { 'retry-after-ms': header })
+        assert.ok(cooldownOf(kit) >= ms && cooldownOf(kit) < most, `${header}: ${cooldownOf(kit)}`)
+      }
+    }
+  })
+
+  test('of nothing is none, but the request that got it goes elsewhere', () => {
+    const kit = two()
+    const request = new TestRequest()
+    kit.answer(kit.send(request), 429, { 'retry-after': '0' })
+    assert.equal(kit.send(request).backend.name, 'b')
+    assert.equal(kit.send().backend.name, 'a')
+    assert.ok(!kit.listener.take().some((line) => line.startsWith('cooldown')))
+  })
+
+  test('is never shortened by an answer that asks for less', () => {
+    const kit = new PoolKit([backend('a')])
+    cool(kit, { 'retry-after': '20' })
+    const before = cooldownOf(kit)
+    cool(kit, { 'retry-after': '1' })
+    assert.equal(cooldownOf(kit), before)
+    cool(kit, { 'retry-after': '40' })
+    assert.ok(cooldownOf(kit) >= 40_000)
+  })
+
+  test('is told when it begins and when it becomes longer, not with every answer of a burst', () => {
+    const kit = new PoolKit([backend('a')])
+    for (let i = 0; i < 50; i++) {
+      cool(kit, { 'retry-after': '10' })
+      kit.system.advance(1)
+    }
+    cool(kit, { 'retry-after': '30' })
+    const told = kit.listener.take().filter((line) => line.startsWith('cooldown'))
+    assert.equal(told.length, 2)
+    assert.match(told[0] ?? '', /^cooldown a - 1[01]\d{3} retry-after 429$/)
+    assert.match(told[1] ?? '', /^cooldown a - 3[01]\d{3} retry-after 429$/)
+  })
+
+  test('is told to be over once, when somebody sees it', () => {
+    const kit = new PoolKit([backend('a')])
+    cool(kit, { 'retry-after': '1' })
+    kit.system.advance(2_000)
+    kit.listener.take()
+    kit.pool.status(kit.now)
+    assert.deepEqual(kit.listener.take(), ['readmitted a  cooldown'])
+    kit.pool.status(kit.now)
+    kit.send()
+    assert.deepEqual(kit.listener.take(), ['picked a 1'])
+    cool(kit, { 'retry-after': '1' })
+    kit.system.advance(2_000)
+    kit.listener.take()
+    kit.send()
+    assert.deepEqual(kit.listener.take(), ['readmitted a  cooldown', 'picked a 1'])
+  })
+
+  test('may end at a date', () => {
+    const kit = new PoolKit([backend('a')])
+    cool(kit, { 'retry-after': new Date(kit.system.wallNow() + 7_000).toUTCString() })
+    assert.ok(cooldownOf(kit) >= 7_000 && cooldownOf(kit) <= 7_700)
+  })
+
+  test('does not mind the wall clock being set', () => {
+    const kit = new PoolKit([backend('a')])
+    cool(kit, { 'retry-after': '7' })
+    const before = cooldownOf(kit)
+    kit.system.setWall(0)
+    assert.equal(cooldownOf(kit), before)
+  })
+})
+
+describe('a backend that is out', () => {
+  const ejected = (): PoolKit => {
+    const kit = two()
+    kit.settle(kit.send(), 'connection')
+    kit.system.advance(15_000)
+    kit.listener.take()
+    return kit
+  }
+
+  test('is probed by one request at a time', () => {
+    const kit = ejected()
+    assert.deepEqual([kit.send(), kit.send(), kit.send()].map((attempt) => attempt.backend.name), ['a', 'b', 'b'])
+    assert.equal(kit.statusOf('a').state, 'probing')
+  })
+
+  test('is readmitted by a probe that succeeds', () => {
+    const kit = ejected()
+    kit.answer(kit.send(), 200)
+    assert.deepEqual(kit.listener.take(), ['picked a 1', 'readmitted a * ejected', 'answered a 200 0'])
+    assert.deepEqual([kit.send(), kit.send()].map((attempt) => attempt.backend.name), ['a', 'a'])
+  })
+
+  test('stays out for longer when the probe fails, by a 5xx or without an answer', () => {
+    for (const fail of [(kit: PoolKit) => kit.answer(kit.send(), 500), (kit: PoolKit) => kit.settle(kit.send(), 'timeout')]) {
+      const kit = ejected()
+      fail(kit)
+      assert.match(kit.listener.take()[1] ?? '', /^ejected a \d+ (failed|unreachable)$/)
+      assert.equal(kit.send().backend.name, 'b')
+    }
+  })
+
+  test('gets its probe slot back from a request that was aborted, throttled or answered 4xx', () => {
+    for (const end of [
+      (kit: PoolKit) => kit.settle(kit.send(), 'aborted'),
+      (kit: PoolKit) => kit.answer(kit.send(new TestRequest({ scope: 'other' })), 429),
+      (kit: PoolKit) => kit.answer(kit.send(), 400),
+    ]) {
+      const kit = ejected()
+      end(kit)
+      assert.equal(kit.statusOf('a').state, 'ejected')
+      assert.equal(kit.statusOf('a').cooldownMs, 0)
+      assert.ok(!kit.listener.take().some((line) => /^(ejected|readmitted)/.test(line)))
+      assert.equal(kit.send().backend.name, 'a')
+      assert.equal(kit.statusOf('a').state, 'probing')
+    }
+  })
+
+  test('does not lose its probe slot to an older attempt that is aborted', () => {
+    const kit = two()
+    const old = kit.send()
+    kit.settle(kit.send(), 'connection')
+    kit.system.advance(15_000)
+    kit.send()
+    kit.settle(old, 'aborted')
+    assert.equal(kit.statusOf('a').state, 'probing')
+    assert.equal(kit.send().backend.name, 'b')
+  })
+
+  test('a probe that comes late, when the state has moved on, frees nobody else\'s slot', () => {
+    const kit = two()
+    const witness = kit.send()
+    kit.settle(kit.send(), 'connection')
+    kit.system.advance(15_000)
+    const first = kit.send()
+    kit.answer(witness, 200)
+    kit.settle(kit.send(), 'connection')
+    kit.system.advance(15_000)
+    const second = kit.send()
+    assert.deepEqual([first.backend.name, second.backend.name], ['a', 'a'])
+    kit.settle(first, 'aborted')
+    assert.equal(kit.send().backend.name, 'b')
+    kit.settle(second, 'aborted')
+    assert.equal(kit.send().backend.name, 'a')
+  })
+
+  test('is readmitted by any success, of an older attempt too', () => {
+    const kit = two()
+    const old = kit.send()
+    kit.settle(kit.send(), 'connection')
+    kit.answer(old, 200)
+    assert.equal(kit.statusOf('a').state, 'available')
+  })
+})
+
+describe('panic mode', () => {
+  test('when everybody is out the one that may be probed soonest is tried anyway', () => {
+    const kit = new PoolKit([backend('a', 1, { ownsCredential: true }), backend('b', 2)])
+    kit.answer(kit.send(), 401)
+    kit.settle(kit.send(), 'connection')
+    assert.equal(kit.send().backend.name, 'b')
+    assert.equal(kit.statusOf('b').state, 'ejected')
+  })
+
+  test('it tries each once, then the caller gets the last real error', () => {
+    const kit = two()
+    for (let i = 0; i < 2; i++) kit.settle(kit.send(), 'connection')
+    const request = new TestRequest()
+    const seen = []
+    for (let i = 0; i < 2; i++) {
+      const attempt = kit.send(request)
+      seen.push(attempt.backend.name)
+      kit.settle(attempt, 'connection')
+    }
+    assert.deepEqual(seen.sort(), ['a', 'b'])
+    assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'attempts' })
+  })
+
+  test('a backend that is being probed comes after those that are not', () => {
+    const kit = two()
+    kit.settle(kit.send(), 'connection')
+    kit.system.advance(15_000)
+    kit.send()
+    assert.equal(kit.statusOf('a').state, 'probing')
+    kit.settle(kit.send(), 'connection')
+    assert.equal(kit.send().backend.name, 'b')
+    const alone = new PoolKit([backend('a')])
+    alone.settle(alone.send(), 'connection')
+    alone.system.advance(15_000)
+    assert.deepEqual([alone.send(), alone.send()].map((attempt) => attempt.backend.name), ['a', 'a'])
+  })
+
+  test('it is off while somebody is merely throttled', () => {
+    const kit = two()
+    kit.settle(kit.send(), 'connection')
+    kit.throttle('', 30_000)
+    const rejected = kit.acquire()
+    assert.equal(rejected.kind, 'reject')
+  })
+
+  test('a success in it readmits', () => {
+    const kit = new PoolKit([backend('a')])
+    kit.settle(kit.send(), 'connection')
+    kit.answer(kit.send(), 200)
+    assert.equal(kit.statusOf('a').state, 'available')
+  })
+})

@@ -1,0 +1,159 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { Roster } from '../../src/core/roster.js'
+import { backend, PoolKit, poolConfig, TestRequest } from '../support/pool-kit.js'
+
+describe('an update', () => {
+  test('keeps the state of backends that stay, and starts new ones afresh', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)])
+    kit.throttle('m', 30_000)
+    kit.update([backend('a', 1), backend('c', 2)])
+    assert.equal(kit.statusOf('a').state, 'cooldown')
+    assert.equal(kit.send(new TestRequest({ scope: 'm' })).backend.name, 'c')
+    assert.deepEqual(kit.pool.status(kit.now).backends.map(({ name, attempts }) => [name, attempts]), [['a', 1], ['c', 1]])
+  })
+
+  test('takes another URL under a known name for another backend', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)])
+    kit.throttle('m', 30_000)
+    kit.update([backend('a', 1, { url: 'https://elsewhere.example' }), backend('b', 2)])
+    assert.equal(kit.statusOf('a').attempts, 0)
+    assert.equal(kit.send(new TestRequest({ scope: 'm' })).backend.name, 'a')
+  })
+
+  test('takes over priorities, weights and names at once', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)])
+    assert.equal(kit.send(new TestRequest({ scope: 'm' })).backend.name, 'a')
+    kit.throttle('m', 30_000)
+    kit.update([backend('a', 2, { models: { m: 'other' } }), backend('b', 1)])
+    assert.equal(kit.send(new TestRequest({ scope: 'm' })).backend.name, 'b')
+    kit.update([backend('a', 1, { models: { m: 'other' } }), backend('b', 2)])
+    // Under its new name the deployment was never throttled.
+    assert.equal(kit.send(new TestRequest({ scope: 'm' })).backend.name, 'a')
+    assert.deepEqual(kit.statusOf('a').scopes.map(({ scope, state }) => [scope, state]), [['m', 'cooldown'], ['other', 'available']])
+  })
+
+  test('lets attempts on a backend that goes come to their end', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)])
+    const [throttled, failed, streaming] = [new TestRequest(), new TestRequest(), new TestRequest()]
+    const attempts = [kit.send(throttled), kit.send(failed), kit.send(streaming)] as const
+    kit.update([backend('b', 1), backend('c', 2)])
+    kit.answer(attempts[0], 429)
+    kit.settle(attempts[1], 'connection')
+    assert.equal(kit.pool.headers(attempts[2], 200, {}, kit.now), 'success')
+    kit.settle(attempts[2], 'broken')
+    assert.equal(kit.send(throttled).backend.name, 'b')
+    assert.equal(kit.send(failed).backend.name, 'b')
+    assert.deepEqual(kit.pool.status(kit.now).backends.map(({ name, state }) => [name, state]), [['b', 'available'], ['c', 'available']])
+  })
+
+  test('lets those who wait see the new backends', () => {
+    const kit = new PoolKit([backend('a')], { maxWaitMs: 10_000 })
+    kit.throttle('', 5_000)
+    const request = new TestRequest()
+    assert.equal(kit.acquire(request).kind, 'wait')
+    kit.update([backend('a', 1), backend('b', 2)], { maxWaitMs: 10_000 })
+    assert.equal(request.wakes, 0)
+    kit.system.advance(0)
+    assert.equal(request.wakes, 1)
+    assert.equal(kit.send(request).backend.name, 'b')
+  })
+
+  test('that ends waiting lets nobody newcome to the queue, and those in it go on', () => {
+    const kit = new PoolKit([backend('a')], { maxWaitMs: 10_000 })
+    kit.throttle('', 5_000)
+    const waiting = new TestRequest()
+    assert.equal(kit.acquire(waiting).kind, 'wait')
+    kit.update([backend('a')])
+    assert.equal(kit.acquire().kind, 'reject')
+    kit.system.advance(6_000)
+    assert.equal(kit.send(waiting).backend.name, 'a')
+  })
+
+  test('gives a backend with a wrong credential a new chance, one that does not answer not', () => {
+    const backends = [backend('a', 1, { ownsCredential: true }), backend('b', 2), backend('c', 3)]
+    const kit = new PoolKit(backends)
+    kit.answer(kit.send(), 401)
+    kit.settle(kit.send(), 'connection')
+    kit.listener.take()
+    kit.update(backends)
+    assert.deepEqual(kit.listener.take(), ['readmitted a * ejected'])
+    assert.deepEqual(['a', 'b'].map((name) => kit.statusOf(name).state), ['available', 'ejected'])
+  })
+
+  test('changes the retry budget only when its options change', () => {
+    const more = { retryBudget: { ratio: 0, minPerSecond: 0.1 } }
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)], more)
+    const retry = (): string => {
+      const request = new TestRequest()
+      kit.settle(kit.send(request), 'connection')
+      return kit.acquire(request).kind
+    }
+    assert.deepEqual([retry(), retry()], ['send', 'surface'])
+    kit.update(kit.config.backends, more)
+    assert.equal(retry(), 'surface')
+    kit.update(kit.config.backends, { retryBudget: { ratio: 0, minPerSecond: 0.2 } })
+    assert.equal(retry(), 'send')
+    kit.update(kit.config.backends, { retryBudget: { ratio: 1, minPerSecond: 0.2 } })
+    assert.equal(retry(), 'send')
+  })
+
+  test('bounds attempts by the new number of backends', () => {
+    const kit = new PoolKit([backend('a', 1)])
+    const request = new TestRequest()
+    kit.answer(kit.send(request), 500)
+    assert.equal(kit.acquire(request).kind, 'surface')
+    kit.update([backend('a', 1), backend('b', 2)])
+    assert.equal(kit.send(request).backend.name, 'b')
+  })
+
+  test('inside of a listener\'s call does not mix up who is who', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2), backend('c', 3)])
+    const request = new TestRequest({ scope: 'm' })
+    kit.answer(kit.send(request), 429)
+    kit.listener.failover = () => kit.update([backend('c', 1), backend('d', 2)])
+    const attempt = kit.send(request)
+    assert.equal(attempt.backend.name, 'b')
+    kit.answer(attempt, 200)
+    // Once more, to a scope that the removed backend knows.
+    assert.deepEqual(kit.pool.status(kit.now).backends.map(({ name, attempts }) => [name, attempts]), [['c', 0], ['d', 0]])
+    assert.equal(kit.send(new TestRequest({ scope: 'm' })).backend.name, 'c')
+  })
+
+  test('switches pacing on and off, attempts in flight included', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)])
+    const pinned = (): TestRequest => new TestRequest({ pinned: true })
+    const paceOf = () => kit.statusOf('a').scopes[0]?.pace.length
+    const early = kit.send()
+    kit.update(kit.config.backends, { pacing: true })
+    kit.answer(early, 429, { 'retry-after-ms': '10' })
+    // It was not counted when it went out, so its answer says nothing of what went out.
+    assert.equal(paceOf(), 0)
+    for (const [status, headers] of [[200, {}], [200, {}], [429, { 'retry-after-ms': '2000' }]] as const) {
+      kit.answer(kit.send(pinned()), status, headers)
+      kit.system.advance(100)
+    }
+    assert.notEqual(paceOf(), 0)
+    kit.update(kit.config.backends, { pacing: true })
+    assert.notEqual(paceOf(), 0)
+    kit.update(kit.config.backends, { pacing: false })
+    assert.equal(paceOf(), 0)
+    kit.answer(kit.send(pinned()), 429)
+    assert.equal(paceOf(), 0)
+  })
+})
+
+describe('the roster', () => {
+  test('asks backends by priority and keeps the order of the configuration among equals', () => {
+    const config = poolConfig([backend('d', 2), backend('a', 1), backend('c', 2), backend('b', 1)])
+    const roster = new Roster(config, [])
+    assert.deepEqual(roster.backends.map(({ config: { name }, index }) => [name, index]), [['a', 0], ['b', 1], ['d', 2], ['c', 3]])
+    assert.deepEqual(roster.tierEnds, [2, 4])
+    assert.deepEqual(config.backends.map(({ name }) => name), ['d', 'a', 'c', 'b'])
+  })
+
+  test('has its home among its backends', () => {
+    const config = poolConfig([backend('a')])
+    assert.throws(() => new Roster({ ...config, home: backend('x') }, []), /home: must be one of the backends, got "x"/)
+  })
+})

@@ -1,0 +1,100 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import fc from 'fast-check'
+import { isRetryHeader, readRetryAfter } from '../../src/core/retry-after.js'
+import type { ResponseHeaders } from '../../src/core/types.js'
+import { anyHeaders, asRaw, SEED } from '../support/core-arbitraries.js'
+import { VirtualSystem } from '../support/virtual-system.js'
+
+const NOW = Date.UTC(1994, 10, 9, 8, 49, 0)
+const system = new VirtualSystem(1, 0, NOW)
+const read = (headers: ResponseHeaders, maxMs = 3_600_000) => readRetryAfter(headers, maxMs, system)
+
+describe('how long an answer asks to be left alone', () => {
+  const forms: [Record<string, string>, number, string][] = [
+    [{ 'retry-after-ms': '43' }, 43, 'retry-after-ms'],
+    [{ 'retry-after-ms': '43.5' }, 43.5, 'retry-after-ms'],
+    [{ 'x-ms-retry-after-ms': '250' }, 250, 'x-ms-retry-after-ms'],
+    [{ 'retry-after': '22' }, 22_000, 'retry-after'],
+    [{ 'retry-after': ' 22 ' }, 22_000, 'retry-after'],
+    [{ 'retry-after': '0.25' }, 250, 'retry-after'],
+    [{ 'retry-after': '0' }, 0, 'retry-after'],
+    [{ 'retry-after': 'Wed, 09 Nov 1994 08:49:37 GMT' }, 37_000, 'retry-after'],
+    [{ 'retry-after': 'Wednesday, 09-Nov-94 08:49:37 GMT' }, 37_000, 'retry-after'],
+    [{ 'retry-after': 'Wed Nov  9 08:49:37 1994' }, 37_000, 'retry-after'],
+    [{ 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-reset-requests': '1h2m3.5s' }, 3_600_000, 'x-ratelimit-reset-requests'],
+    [{ 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-reset-requests': '6m0s' }, 360_000, 'x-ratelimit-reset-requests'],
+    [{ 'x-ratelimit-remaining-tokens': '0', 'x-ratelimit-reset-tokens': '17ms' }, 17, 'x-ratelimit-reset-tokens'],
+    [{ 'x-ratelimit-remaining-tokens': '0', 'x-ratelimit-reset-tokens': '1s500us' }, 1_000.5, 'x-ratelimit-reset-tokens'],
+    [{ 'x-ratelimit-remaining-tokens': '0', 'x-ratelimit-reset-tokens': '59' }, 59_000, 'x-ratelimit-reset-tokens'],
+  ]
+  for (const [headers, ms, source] of forms) {
+    test(`${Object.values(headers).join(', ')} in ${Object.keys(headers).at(-1)} is ${ms} ms`, () => {
+      assert.deepEqual(read(headers), { ms, source })
+      for (const kind of ['buffers', 'strings', 'lists'] as const) assert.deepEqual(read(asRaw(headers, kind)), { ms, source })
+    })
+  }
+
+  test('the exact headers are trusted before the coarse ones, and those before a limit\'s reset', () => {
+    const headers: Record<string, string> = {
+      'x-ratelimit-remaining-tokens': '0', 'x-ratelimit-reset-tokens': '4s', 'retry-after': '3', 'x-ms-retry-after-ms': '2', 'retry-after-ms': '1',
+    }
+    const seen = []
+    for (const name of ['retry-after-ms', 'x-ms-retry-after-ms', 'retry-after', 'x-ratelimit-reset-tokens']) {
+      seen.push(read(headers)?.ms)
+      delete headers[name]
+    }
+    assert.deepEqual(seen, [1, 2, 3_000, 4_000])
+    assert.equal(read(headers), undefined)
+  })
+
+  test('of two limits that are used up the longer reset counts; one with something left does not', () => {
+    const both = {
+      'x-ratelimit-remaining-requests': '0', 'x-ratelimit-reset-requests': '2s', 'x-ratelimit-remaining-tokens': '0', 'x-ratelimit-reset-tokens': '1s',
+    }
+    assert.deepEqual(read(both), { ms: 2_000, source: 'x-ratelimit-reset-requests' })
+    assert.deepEqual(read({ ...both, 'x-ratelimit-reset-tokens': '3s' }), { ms: 3_000, source: 'x-ratelimit-reset-tokens' })
+    assert.deepEqual(read({ ...both, 'x-ratelimit-remaining-requests': '7' }), { ms: 1_000, source: 'x-ratelimit-reset-tokens' })
+    assert.equal(read({ ...both, 'x-ratelimit-remaining-requests': '-1', 'x-ratelimit-remaining-tokens': '-1' }), undefined)
+  })
+
+  test('what makes no sense counts as absent, and the next source is asked', () => {
+    const nonsense = [
+      '', ' ', '-1', '-0.5', 'NaN', 'Infinity', '1e3', '0x10', '1.', '.5', '5, 5', 'soon', '31536001', '9'.repeat(60), '9'.repeat(65),
+      'Mon, garbage', 'Tue, 08 Nov 1994 08:49:37 GMT', 'Wed, 09 Nov 2094 08:49:37 GMT', '09 Nov 1994 08:49:37 GMT',
+    ]
+    for (const value of nonsense) {
+      assert.equal(read({ 'retry-after': value }), undefined, value)
+      assert.equal(read({ 'retry-after-ms': value.replace('31536001', '31536000001'), 'retry-after': '1' })?.ms, 1_000, value)
+    }
+    for (const reset of ['', '6m0', 's', '1d', '1m-1s', '1 s', '400h 1m']) {
+      assert.equal(read({ 'x-ratelimit-remaining-tokens': '0', 'x-ratelimit-reset-tokens': reset }), undefined, reset)
+    }
+  })
+
+  test('a day is cut to the maximum', () => {
+    assert.deepEqual(read({ 'retry-after': '86400' }, 60_000), { ms: 60_000, source: 'retry-after' })
+  })
+
+  test('only the headers that exist for it are retry headers', () => {
+    assert.equal(isRetryHeader('retry-after-ms') && isRetryHeader('x-ms-retry-after-ms') && isRetryHeader('retry-after'), true)
+    assert.equal(isRetryHeader('x-ratelimit-reset-tokens') || isRetryHeader('default'), false)
+  })
+
+  test('whatever the headers say, reading them never throws and never leaves [0, maxCooldownMs]', () => {
+    fc.assert(fc.property(anyHeaders, fc.nat(1e9), (headers, maxMs) => {
+      const hint = read(headers, maxMs)
+      assert.ok(hint === undefined || (hint.ms >= 0 && hint.ms <= maxMs))
+    }), { seed: SEED, numRuns: 3_000 })
+  })
+
+  test('every string in every header is survived', () => {
+    fc.assert(fc.property(fc.string({ unit: 'binary' }), fc.string({ unit: 'binary' }), (value, name) => {
+      for (const headers of [{ 'retry-after': value }, { 'retry-after-ms': value }, { 'x-ratelimit-remaining-tokens': '0', 'x-ratelimit-reset-tokens': value }]) {
+        const hint = read(headers, 60_000)
+        assert.ok(hint === undefined || (hint.ms >= 0 && hint.ms <= 60_000))
+      }
+      read([name, value, Buffer.from(name), Buffer.from(value)])
+    }), { seed: SEED, numRuns: 2_000 })
+  })
+})

@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { Backend, ScopeState } from '../../src/core/backend.js'
+import type { Pacer } from '../../src/core/pacer.js'
+import { describeBackend } from '../../src/core/status.js'
+import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
+
+describe('the status', () => {
+  test('says of each backend and scope what was sent and what came of it', () => {
+    const kit = new PoolKit([backend('a', 1, { weight: 3 }), backend('b', 2)])
+    const streaming = kit.send(new TestRequest({ scope: 'x' }))
+    const attempt = kit.send(new TestRequest({ scope: 'y' }))
+    kit.system.advance(12.5)
+    kit.answer(attempt, 200)
+    kit.pool.headers(streaming, 200, {}, kit.now)
+    kit.system.advance(1)
+    kit.answer(kit.send(new TestRequest({ scope: 'y' })), 400)
+    kit.answer(kit.send(new TestRequest({ scope: 'y' })), 500)
+    assert.deepEqual(kit.statusOf('a'), {
+      name: 'a', url: 'https://a.example', priority: 1, weight: 3, state: 'available', cooldownMs: 0,
+      inFlight: 1, attempts: 4, successes: 2, throttled: 0, failures: 1, lastLatencyMs: 12.5,
+      scopes: [
+        { scope: 'x', state: 'available', cooldownMs: 0, attempts: 1, successes: 1, throttled: 0, failures: 0, inFlight: 1, pace: [] },
+        { scope: 'y', state: 'available', cooldownMs: 0, attempts: 3, successes: 1, throttled: 0, failures: 1, inFlight: 0, pace: [] },
+      ],
+    })
+    assert.deepEqual(kit.statusOf('b').lastLatencyMs, undefined)
+  })
+
+  test('calls a backend cooling down when every scope that it knows is, until the first is back', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)])
+    kit.throttle('x', 20_000)
+    kit.throttle('y', 5_000)
+    const { state, cooldownMs, scopes } = kit.statusOf('a')
+    assert.equal(state, 'cooldown')
+    assert.equal(cooldownMs, scopes.find(({ scope }) => scope === 'y')?.cooldownMs)
+    kit.answer(kit.send(new TestRequest({ scope: 'z' })), 200)
+    assert.deepEqual([kit.statusOf('a').state, kit.statusOf('a').cooldownMs], ['available', 0])
+  })
+
+  test('says of a backend that is out until when, and then that it is being probed', () => {
+    const kit = new PoolKit([backend('a', 1, { ownsCredential: true }), backend('b', 2)])
+    kit.answer(kit.send(), 401)
+    assert.deepEqual([kit.statusOf('a').state, kit.statusOf('a').cooldownMs], ['ejected', 60_000])
+    kit.system.advance(70_000)
+    assert.deepEqual([kit.statusOf('a').state, kit.statusOf('a').cooldownMs], ['ejected', 0])
+    kit.send()
+    assert.deepEqual([kit.statusOf('a').state, kit.statusOf('a').cooldownMs], ['probing', 0])
+  })
+
+  test('is a copy: what it said stays as it was', () => {
+    const kit = new PoolKit([backend('a')])
+    const before = kit.pool.status(kit.now)
+    kit.answer(kit.send(), 200)
+    assert.equal(before.backends[0]?.attempts, 0)
+  })
+})
+
+describe('the status of pacing', () => {
+  /** Has a pace, and nothing else to say. */
+  const paced = (waitMs: number): Pacer => ({
+    waitMs: () => waitMs, headroom: () => 1, sent: () => undefined, observe: () => undefined, finished: () => undefined,
+    pace: () => [{ dimension: 'requests', perSecond: 5, waitMs: 0 }, { dimension: 'tokens', perSecond: 1_000, waitMs }],
+  })
+
+  test('calls a scope paced while the next request would have to wait for its limit', () => {
+    const one = new Backend(backend('a'))
+    for (const [name, waitMs] of [['short', 20], ['free', 0]] as const) one.scopes.set(name, new ScopeState(name, paced(waitMs), 0))
+    const { state, scopes } = describeBackend(one, 1_000)
+    assert.equal(state, 'available')
+    assert.deepEqual(scopes.map((scope) => [scope.scope, scope.state, scope.pace[1]?.waitMs]), [['short', 'paced', 20], ['free', 'available', 0]])
+  })
+})

@@ -39,6 +39,6 @@ export class Survey {
         else low = middle + 1
       }
     }
-    return this.positions[low]!
+    return this.positions[low]! // below `count`, which is above 0
   }
 }

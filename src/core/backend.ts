@@ -1,10 +1,10 @@
 import { AVAILABLE, transition, type Health, type HealthEvent } from './health.js'
+import { largestJitterMs } from './jitter.js'
 import type { Pacer } from './pacer.js'
 import type { BackendConfig } from './types.js'
 
-/** Callers that were sent away together must not return together, yet none should wait for long in vain. */
-const JITTER_SHARE = 0.1
-const JITTER_MAX_MS = 1_000
+/** Longer than any jitter. */
+const NEWS_MS = 1_000
 
 /** What the pool knows of one scope on one backend. */
 export class ScopeState {
@@ -40,9 +40,9 @@ export class ScopeState {
    */
   coolDown(forMs: number, random: () => number, now: number): boolean {
     if (forMs <= 0) return false
-    const until = now + forMs + random() * Math.min(forMs * JITTER_SHARE, JITTER_MAX_MS)
+    const until = now + forMs + random() * largestJitterMs(forMs)
     if (until <= this.cooldownUntil) return false
-    const isNews = this.cooldownUntil <= now || until - this.announcedUntil > JITTER_MAX_MS
+    const isNews = this.cooldownUntil <= now || until - this.announcedUntil > NEWS_MS
     this.cooldownUntil = until
     this.usedAt = now
     if (isNews) {

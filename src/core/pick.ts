@@ -112,8 +112,9 @@ function look<B extends BackendConfig>(
       const state = lane.states[position]
       if (state !== undefined) {
         waitMs = state.cooldownUntil - now
-        if (waitMs <= 0 && request !== undefined && state.pacer !== undefined) {
-          waitMs = state.pacer.waitMs(request.bodyBytes, now)
+        if (request !== undefined && state.pacer !== undefined) {
+          // Also beside a cooldown: who is told when to come back is told the later of both.
+          waitMs = Math.max(waitMs, state.pacer.waitMs(request.bodyBytes, now))
           share *= Math.max(state.pacer.headroom(now), LEAST_HEADROOM)
         }
       }

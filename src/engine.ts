@@ -8,6 +8,7 @@ import { createTelemetry } from './telemetry/telemetry.js'
 import { ActiveRequests } from './undici/active-requests.js'
 import { BalancedRequest } from './undici/balanced-request.js'
 import { refuse } from './undici/caller-handler.js'
+import { toError } from './undici/failure.js'
 import type { AnyHandler, DispatchOptions } from './undici/handlers.js'
 import { adaptForward } from './undici/legacy-forward.js'
 import type { Inner, RequestContext } from './undici/request-context.js'
@@ -53,7 +54,14 @@ export class Engine implements RequestContext {
     const rest = this.#matcher.match(opts)
     if (rest === undefined) return inner.dispatch(opts, inner.takesLegacy ? handler : adaptForward(handler))
     if (this.#closed) return refuse(handler, new BalancerClosedError())
-    return new BalancedRequest(this, inner, opts, rest, handler).start()
+    let request: BalancedRequest
+    try {
+      request = new BalancedRequest(this, inner, opts, rest, handler)
+    } catch (error) {
+      // No handler at all, headers that throw when they are read: told as undici tells it.
+      return refuse(handler, toError(error))
+    }
+    return request.start()
   }
 
   /** See `PriorityBalancer.status`. */

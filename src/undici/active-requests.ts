@@ -17,7 +17,9 @@ export class ActiveRequests {
     this.#requests.push(request)
   }
 
+  /** A second time does nothing. */
   remove(request: ActiveRequest): void {
+    if (request.slot === -1) return
     const last = this.#requests.pop()
     if (last !== undefined && last !== request) {
       this.#requests[request.slot] = last
@@ -28,6 +30,13 @@ export class ActiveRequests {
 
   /** Aborts all that are under way now. */
   abortAll(reason: Error): void {
-    for (const request of [...this.#requests]) request.abort(reason)
+    for (const request of [...this.#requests]) {
+      try {
+        request.abort(reason)
+      } catch (error) {
+        // What one caller's handler throws must not keep the others from hearing of their end.
+        queueMicrotask(() => { throw error })
+      }
+    }
   }
 }

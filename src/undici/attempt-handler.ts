@@ -38,10 +38,12 @@ export interface AttemptOwner {
   onData(chunk: Buffer): void
   onEnd(handler: AttemptHandler, raw: AnyHeaders | null | undefined, parsed: ParsedHeaders | undefined): void
   onUpgrade(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, socket: Duplex): unknown
-  /** `wasLive`: the response was the caller's already. */
-  onFailure(handler: AttemptHandler, error: Error, wasLive: boolean): void
+  onFailure(handler: AttemptHandler, error: Error, blame: Blame): void
   settle(handler: AttemptHandler, end: AttemptEnd): void
 }
+
+/** Whose failure it is: `response` means that a response, which was the caller's already, broke off. */
+export type Blame = 'backend' | 'response' | 'caller'
 
 export type AttemptPhase = 'waiting' | 'live' | 'draining' | 'over'
 
@@ -50,7 +52,7 @@ export class AttemptHandler implements LegacyHandler, Steered {
   /** Bytes of the request body that undici has reported as sent, where the caller wants to know. */
   bytesSent = 0
   phase: AttemptPhase = 'waiting'
-  onBodySent?: (chunk: Uint8Array) => void
+  onBodySent?: (chunk: Uint8Array | string) => void
   onRequestSent?: () => void
 
   protected readonly owner: AttemptOwner
@@ -59,14 +61,16 @@ export class AttemptHandler implements LegacyHandler, Steered {
   #cancelled: Error | undefined
   #drained = 0
   #timer: Timer | undefined
+  /** Stays set when the caller's callback throws: undici makes a failure of that, which is no backend's. */
+  #inCallback = false
 
   constructor(owner: AttemptOwner, attempt: Attempt<Destination>) {
     this.owner = owner
     this.attempt = attempt
     // Assigned, not inherited: with these present an undici mock reads the request body, without them it does not.
     const caller = owner.callerHandler
-    if (caller.onBodySent !== undefined) this.onBodySent = (chunk) => { if (this.phase !== 'over') owner.progress.bodySent(this, chunk) }
-    if (caller.onRequestSent !== undefined) this.onRequestSent = () => { if (this.phase !== 'over') owner.progress.requestSent() }
+    if (caller.onBodySent !== undefined) this.onBodySent = (chunk) => { this.#tell(() => { owner.progress.bodySent(this, chunk) }) }
+    if (caller.onRequestSent !== undefined) this.onRequestSent = () => { this.#tell(() => { owner.progress.requestSent() }) }
   }
 
   onConnect(abort: (reason?: Error) => void): void {
@@ -76,7 +80,7 @@ export class AttemptHandler implements LegacyHandler, Steered {
   }
 
   onResponseStarted(): void {
-    if (this.phase === 'waiting') this.owner.progress.responseStarted()
+    if (this.phase === 'waiting') this.#tell(() => { this.owner.progress.responseStarted() })
   }
 
   onHeaders(status: number, headers: RawHeaders, resume: () => void, message?: string): boolean {
@@ -106,7 +110,8 @@ export class AttemptHandler implements LegacyHandler, Steered {
   pause(): void {}
 
   resume(): void {
-    this.#resume?.()
+    // Later on, undici's function would resume whatever else has come to be read on this connection.
+    if (this.phase === 'live') this.#resume?.()
   }
 
   /** The response is the caller's from here on. */
@@ -140,6 +145,12 @@ export class AttemptHandler implements LegacyHandler, Steered {
     this.takeFailure(reason)
   }
 
+  /** The dispatcher threw: it does not take the request as it is, and another backend would not help. */
+  refuse(error: Error): void {
+    this.#inCallback = true
+    this.takeFailure(error)
+  }
+
   protected abortUpstream(reason: Error): void {
     this.#abort?.(reason)
   }
@@ -150,17 +161,23 @@ export class AttemptHandler implements LegacyHandler, Steered {
 
   protected takeHeaders(status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined): void {
     if (this.phase !== 'waiting') return
+    this.#inCallback = true
     if (status < 200) this.owner.onInformation(this, status, raw, parsed, message)
     else this.owner.onResponse(this, status, raw, parsed, message)
+    this.#inCallback = false
   }
 
   protected takeData(chunk: Buffer): void {
-    if (this.phase === 'live') this.owner.onData(chunk)
-    else if (this.phase === 'draining' && (this.#drained += chunk.byteLength) > DRAIN_BYTES) this.#letGo()
+    if (this.phase === 'live') {
+      this.#inCallback = true
+      this.owner.onData(chunk)
+      this.#inCallback = false
+    } else if (this.phase === 'draining' && (this.#drained += chunk.byteLength) > DRAIN_BYTES) this.#letGo()
   }
 
   protected takeEnd(raw: AnyHeaders | null | undefined, parsed: ParsedHeaders | undefined): void {
     if (this.phase === 'live') {
+      this.#inCallback = true
       // Over only afterwards: undici's retry handler throws here on purpose, and expects the error that follows.
       this.owner.onEnd(this, raw, parsed)
       this.phase = 'over'
@@ -172,18 +189,27 @@ export class AttemptHandler implements LegacyHandler, Steered {
       socket.destroy()
       return undefined
     }
-    this.#timer?.cancel()
+    this.commit()
+    this.#inCallback = true
+    const result = this.owner.onUpgrade(this, status, raw, parsed, socket)
     this.phase = 'over'
-    return this.owner.onUpgrade(this, status, raw, parsed, socket)
+    return result
   }
 
   protected takeFailure(error: Error): void {
     if (this.phase === 'over') return
     if (this.phase === 'draining') return this.#endDrain()
     this.#timer?.cancel()
-    const wasLive = this.phase === 'live'
+    const blame = this.#inCallback ? 'caller' : this.phase === 'live' ? 'response' : 'backend'
     this.phase = 'over'
-    this.owner.onFailure(this, error, wasLive)
+    this.owner.onFailure(this, error, blame)
+  }
+
+  #tell(callback: () => void): void {
+    if (this.phase === 'over') return
+    this.#inCallback = true
+    callback()
+    this.#inCallback = false
   }
 
   /** What a handler of the old style returns: `false` pauses. */

@@ -1,22 +1,21 @@
 /** One request of the caller on its way through the backends. The caller's handler sees one request, whatever happens behind it. */
 import type { Duplex } from 'node:stream'
-import { findDeployment, type ModelSpan } from '../core/scope.js'
+import { isDelivered } from '../core/classify.js'
 import type { Acquisition, Attempt, AttemptEnd, OutcomeClass, PoolRequest, System } from '../core/types.js'
 import { BalancerClosedError } from '../errors.js'
 import type { ActiveRequest } from './active-requests.js'
-import { AttemptHandler, type AttemptOwner } from './attempt-handler.js'
+import { AttemptHandler, type AttemptOwner, type Blame } from './attempt-handler.js'
 import { adaptCaller, type CallerHandler } from './caller-handler.js'
 import { CurrentAttemptHandler } from './current-attempt-handler.js'
 import { endOf, isCallersFault, toError } from './failure.js'
 import type { AnyHandler, AnyHeaders, DispatchOptions, ParsedHeaders } from './handlers.js'
-import { readModel, rewriteModel, toMockBody } from './outgoing-body.js'
+import { OutgoingRequest } from './outgoing-request.js'
 import { errors } from './peer.js'
 import { Progress } from './progress.js'
 import type { Inner, RequestContext } from './request-context.js'
-import { flattenHeaders, hasRepeatedContentLength, readContentLength } from './request-headers.js'
-import { rewriteRequest, type Destination, type Original } from './request-rewrite.js'
-import { ReplayableBody } from './replayable-body.js'
+import type { Destination } from './request-rewrite.js'
 import { readResponseLength } from './response-headers.js'
+import { sendAttempt } from './send-attempt.js'
 import { StableController, type ControllerOwner } from './stable-controller.js'
 import { SyntheticResponse } from './synthetic-response.js'
 import { isStateful } from './url-match.js'
@@ -32,34 +31,30 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
   waitingSince = NaN
 
   slot = -1
+  readonly callerHandler: AnyHandler
   readonly progress: Progress
   readonly #context: RequestContext
   readonly #inner: Inner
-  readonly #original: Original
+  readonly #request: OutgoingRequest
   readonly #caller: CallerHandler
   readonly #controller: StableController
-  readonly #body: ReplayableBody
-  #model: ModelSpan | undefined
   /** The attempt that is awaited, or whose response the caller is getting. */
   #current: AttemptHandler | undefined
   #lastError: Error | undefined
+  /** Given up by the caller, or with the balancer. */
+  #aborted = false
   #ended = false
 
   /** @param rest path and query after the request's own base */
   constructor(context: RequestContext, inner: Inner, opts: DispatchOptions, rest: string, handler: AnyHandler) {
-    const headers = flattenHeaders(opts.headers)
     this.#context = context
     this.#inner = inner
-    this.#original = { opts, rest, headers }
+    this.#request = new OutgoingRequest(opts, rest, context.maxReplayBytes)
     this.pinned = isStateful(rest)
+    this.callerHandler = handler
     this.#caller = adaptCaller(handler)
     this.#controller = new StableController(this)
     this.progress = new Progress(handler)
-    this.#body = ReplayableBody.of(opts.body, readContentLength(headers), context.maxReplayBytes)
-  }
-
-  get callerHandler(): AnyHandler {
-    return this.#caller.handler
   }
 
   get system(): System {
@@ -80,30 +75,35 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
       this.#fail(toError(error))
       return true
     }
-    if (this.#ended || !this.#body.wantsCollecting) return this.#begin()
-    this.#body.collect().then(() => this.#begin(), (error: unknown) => { this.#fail(toError(error)) })
+    const { body } = this.#request
+    if (this.#ended || !body.wantsCollecting) return this.#begin()
+    body.collect().then(() => this.#begin(), (error: unknown) => { this.#fail(toError(error)) })
     return true
   }
 
   #begin(): boolean {
     if (this.#ended) return true
-    this.bodyBytes = this.#body.byteLength
-    const deployment = findDeployment(this.#original.rest)
-    if (deployment === undefined) this.#model = readModel(this.#body)
-    this.scope = deployment ?? this.#model?.name ?? ''
+    this.scope = this.#request.findScope()
+    this.bodyBytes = this.#request.body.byteLength
     return this.#proceed(this.#context.pool.acquire(this, this.system.now()))
   }
 
   /** Does what the pool has decided. */
   #proceed(acquisition: Acquisition<Destination>): boolean {
-    switch (acquisition.kind) {
-      case 'send': return this.#send(acquisition)
-      case 'wait': return true
-      case 'reject': this.#answerThrottled(acquisition.retryAfterMs); return true
-      case 'closed': this.#fail(new BalancerClosedError()); return true
-      // Answers are surfaced where they arrive; what is left is an error.
-      case 'surface': this.#fail(this.#lastError ?? new errors.UndiciError('No backend could be tried.')); return true
-    }
+    if (this.#ended) this.#giveBack(acquisition)
+    else if (acquisition.kind === 'send') return this.#send(acquisition)
+    else if (acquisition.kind === 'reject') this.#answerThrottled(acquisition.retryAfterMs)
+    else if (acquisition.kind === 'closed') this.#fail(new BalancerClosedError())
+    // Answers are surfaced where they arrive; what is left is an error.
+    else if (acquisition.kind === 'surface') this.#fail(this.#lastError ?? new errors.UndiciError('No backend could be tried.'))
+    return true
+  }
+
+  /** Somebody who listens to the pool's events has ended the request meanwhile. */
+  #giveBack(acquisition: Acquisition<Destination>): void {
+    const { pool } = this.#context
+    if (acquisition.kind === 'send') pool.settle(acquisition, 'aborted', this.system.now())
+    else pool.leave(this, this.system.now())
   }
 
   #send(attempt: Attempt<Destination>): boolean {
@@ -111,34 +111,7 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
     const handler = this.#inner.takesLegacy ? new AttemptHandler(this, attempt) : new CurrentAttemptHandler(this, attempt)
     this.#current = handler
     if (attemptTimeoutMs !== undefined) handler.failAfter(attemptTimeoutMs)
-    let credential: string | Promise<string> | undefined
-    try {
-      credential = attempt.backend.credential?.resolve()
-    } catch (error) {
-      handler.cancel(toError(error))
-      return true
-    }
-    if (typeof credential !== 'object') return this.#dispatch(handler, credential)
-    credential.then(
-      (value) => { if (handler.phase === 'waiting') this.#dispatch(handler, value) },
-      (error: unknown) => { handler.cancel(toError(error)) },
-    )
-    return true
-  }
-
-  #dispatch(handler: AttemptHandler, credential: string | undefined): boolean {
-    const { backend } = handler.attempt
-    const { headers } = this.#original
-    const rewritten = this.#model === undefined ? undefined : rewriteModel(this.#body, this.#model, backend)
-    const body = rewritten ?? this.#body.open()
-    const contentLength = rewritten?.byteLength ?? (hasRepeatedContentLength(headers) ? readContentLength(headers) : undefined)
-    try {
-      const sent = this.#inner.isMockActive ? toMockBody(body) : body
-      return this.#inner.dispatch(rewriteRequest(this.#original, backend, credential, sent, contentLength), handler)
-    } catch (error) {
-      handler.onError(toError(error))
-      return true
-    }
+    return sendAttempt(this.#inner, this.#request, handler)
   }
 
   // What an attempt reports.
@@ -151,18 +124,17 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
     const { pool } = this.#context
     const now = this.system.now()
     const outcome = pool.headers(handler.attempt, status, parsed ?? raw, now)
-    if (outcome !== 'success' && outcome !== 'answered' && this.#movable) {
-      const next = pool.acquire(this, now)
-      if (next.kind !== 'surface' && next.kind !== 'closed') {
-        this.#current = undefined
-        handler.swallow(readResponseLength(parsed ?? raw))
-        this.#proceed(next)
-        return
-      }
+    const next = isDelivered(outcome) || !this.#movable ? undefined : pool.acquire(this, now)
+    if (this.#ended) return next === undefined ? undefined : this.#giveBack(next)
+    if (next !== undefined && next.kind !== 'surface' && next.kind !== 'closed') {
+      this.#current = undefined
+      handler.swallow(readResponseLength(parsed ?? raw))
+      this.#proceed(next)
+      return
     }
     // The commit point: from here on nothing is retried.
     handler.commit()
-    this.#body.release()
+    this.#request.body.release()
     this.#controller.attach(handler)
     this.#caller.headers(this.#controller, status, raw, parsed, message)
   }
@@ -173,27 +145,28 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
 
   onEnd(handler: AttemptHandler, raw: AnyHeaders | null | undefined, parsed: ParsedHeaders | undefined): void {
     this.settle(handler, 'completed')
-    // Not ended yet: what the caller's handler throws here comes back as this request's failure.
-    this.#caller.end(this.#controller, raw, parsed)
-    this.#end()
+    // An answer may come before the upload has ended, and nobody needs the rest then.
+    this.#request.body.discard(undefined)
+    this.#end(() => { this.#caller.end(this.#controller, raw, parsed) })
   }
 
   onUpgrade(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, socket: Duplex): unknown {
     this.#context.pool.headers(handler.attempt, status, parsed ?? raw, this.system.now())
     socket.once('close', () => { this.settle(handler, 'completed') })
-    this.#body.release()
-    this.#end()
-    return this.#caller.upgrade(this.#controller, status, raw, parsed, socket)
+    this.#request.body.release()
+    const result = this.#caller.upgrade(this.#controller, status, raw, parsed, socket)
+    this.#leave()
+    return result
   }
 
-  onFailure(handler: AttemptHandler, error: Error, wasLive: boolean): void {
-    if (this.#controller.aborted || this.#body.error !== undefined || isCallersFault(error)) {
+  onFailure(handler: AttemptHandler, error: Error, blame: Blame): void {
+    if (blame === 'caller' || this.#aborted || this.#request.body.error !== undefined || isCallersFault(error)) {
       this.settle(handler, 'aborted')
       this.#fail(error)
       return
     }
-    this.settle(handler, wasLive ? 'broken' : endOf(error))
-    if (wasLive || !this.#movable) {
+    this.settle(handler, blame === 'response' ? 'broken' : endOf(error))
+    if (blame === 'response' || !this.#movable) {
       this.#fail(error)
       return
     }
@@ -222,6 +195,7 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
   /** The caller, or the balancer that is being destroyed. */
   abort(reason: Error): void {
     if (this.#ended) return
+    this.#aborted = true
     if (this.#current === undefined) this.#context.pool.leave(this, this.system.now())
     else this.#current.cancel(reason)
     this.#fail(reason)
@@ -234,27 +208,38 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
   // Ends.
 
   get #movable(): boolean {
-    return !this.pinned && this.#body.replayable
+    return !this.pinned && this.#request.body.replayable
   }
 
   #answerThrottled(retryAfterMs: number): void {
-    const response = new SyntheticResponse(this.#caller, this.#controller, retryAfterMs)
-    this.#body.discard(undefined)
+    const { opts, body } = this.#request
+    const response = new SyntheticResponse(this.#caller, this.#controller, retryAfterMs, opts.method !== 'HEAD')
+    body.discard(undefined)
     // Never before `dispatch` has returned: no real answer comes that early.
     queueMicrotask(() => {
-      if (!this.#ended) response.start(() => { this.#end() }, (error) => { this.#fail(error) })
+      if (!this.#ended) response.start((end) => { this.#end(end) }, (error) => { this.#fail(error) })
     })
   }
 
   #fail(error: Error): void {
     if (this.#ended) return
-    this.#body.discard(error)
-    this.#end()
+    this.#request.body.discard(error)
+    this.#leave()
     this.#caller.error(this.#controller, error)
   }
 
-  #end(): void {
-    if (this.#ended) return
+  /** Over before the caller is told, so that an abort comes too late, as it does with undici. Where its handler throws, a failure follows. */
+  #end(tell: () => void): void {
+    this.#leave()
+    try {
+      tell()
+    } catch (error) {
+      this.#ended = false
+      throw error
+    }
+  }
+
+  #leave(): void {
     this.#ended = true
     const { requests } = this.#context
     requests.remove(this)

@@ -1,14 +1,13 @@
 /** The caller's handler, in whichever style it was written, behind one face. */
 import type { Duplex } from 'node:stream'
 import type { AnyHandler, AnyHeaders, Controller, CurrentHandler, LegacyHandler, ParsedHeaders } from './handlers.js'
-import { isCurrent } from './handlers.js'
+import { isCurrent, isHandler } from './handlers.js'
+import { errors } from './peer.js'
 import { toParsed, toRaw } from './response-headers.js'
 import type { StableController } from './stable-controller.js'
 
 /** `raw` is what came over the wire; `parsed` is there when undici has parsed it already. */
 export interface CallerHandler {
-  /** The handler's optional callbacks, as it has them: their mere presence changes what undici does. */
-  readonly handler: AnyHandler
   start(controller: StableController): void
   headers(controller: StableController, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined): void
   data(controller: StableController, chunk: Buffer): void
@@ -18,11 +17,13 @@ export interface CallerHandler {
 }
 
 export function adaptCaller(handler: AnyHandler): CallerHandler {
+  if (!isHandler(handler)) throw new errors.InvalidArgumentError('handler must be an object')
   return isCurrent(handler) ? new CurrentCaller(handler) : new LegacyCaller(handler)
 }
 
 /** Tells a handler, in its own style, that its request is not taken. The result is that of `dispatch`. */
 export function refuse(handler: AnyHandler, error: Error): boolean {
+  if (!isHandler(handler)) throw error
   if (isCurrent(handler)) {
     if (handler.onResponseError === undefined) throw error
     // undici has no controller either for a request that it refuses.
@@ -35,70 +36,70 @@ export function refuse(handler: AnyHandler, error: Error): boolean {
 }
 
 class CurrentCaller implements CallerHandler {
-  readonly handler: CurrentHandler
+  readonly #handler: CurrentHandler
 
   constructor(handler: CurrentHandler) {
-    this.handler = handler
+    this.#handler = handler
   }
 
   start(controller: StableController): void {
-    this.handler.onRequestStart?.(controller, null)
+    this.#handler.onRequestStart?.(controller, null)
   }
 
   headers(controller: StableController, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined): void {
     controller.rawHeaders = raw
-    this.handler.onResponseStart?.(controller, status, parsed ?? toParsed(raw), message)
+    this.#handler.onResponseStart?.(controller, status, parsed ?? toParsed(raw), message)
   }
 
   data(controller: StableController, chunk: Buffer): void {
-    this.handler.onResponseData?.(controller, chunk)
+    this.#handler.onResponseData?.(controller, chunk)
   }
 
   end(controller: StableController, raw: AnyHeaders | null | undefined, parsed: ParsedHeaders | undefined): void {
     controller.rawTrailers = raw ?? null
-    this.handler.onResponseEnd?.(controller, parsed ?? toParsed(raw))
+    this.#handler.onResponseEnd?.(controller, parsed ?? toParsed(raw))
   }
 
   error(controller: StableController, error: Error): void {
-    if (this.handler.onResponseError === undefined) throw error
-    this.handler.onResponseError(controller, error)
+    if (this.#handler.onResponseError === undefined) throw error
+    this.#handler.onResponseError(controller, error)
   }
 
   upgrade(controller: StableController, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, socket: Duplex): unknown {
     controller.rawHeaders = raw
-    return this.handler.onRequestUpgrade?.(controller, status, parsed ?? toParsed(raw), socket)
+    return this.#handler.onRequestUpgrade?.(controller, status, parsed ?? toParsed(raw), socket)
   }
 }
 
 class LegacyCaller implements CallerHandler {
-  readonly handler: LegacyHandler
+  readonly #handler: LegacyHandler
 
   constructor(handler: LegacyHandler) {
-    this.handler = handler
+    this.#handler = handler
   }
 
   start(controller: StableController): void {
-    this.handler.onConnect?.((reason) => { controller.abort(reason) })
+    this.#handler.onConnect?.((reason) => { controller.abort(reason) })
   }
 
   headers(controller: StableController, status: number, raw: AnyHeaders, _parsed: ParsedHeaders | undefined, message: string | undefined): void {
-    if (this.handler.onHeaders?.(status, toRaw(raw), controller.resumer, message) === false) controller.pause()
+    if (this.#handler.onHeaders?.(status, toRaw(raw), controller.resumer, message) === false) controller.pause()
   }
 
   data(controller: StableController, chunk: Buffer): void {
-    if (this.handler.onData?.(chunk) === false) controller.pause()
+    if (this.#handler.onData?.(chunk) === false) controller.pause()
   }
 
   end(_controller: StableController, raw: AnyHeaders | null | undefined): void {
-    this.handler.onComplete?.(toRaw(raw))
+    this.#handler.onComplete?.(toRaw(raw))
   }
 
   error(_controller: StableController, error: Error): void {
-    if (this.handler.onError === undefined) throw error
-    this.handler.onError(error)
+    if (this.#handler.onError === undefined) throw error
+    this.#handler.onError(error)
   }
 
   upgrade(_controller: StableController, status: number, raw: AnyHeaders, _parsed: ParsedHeaders | undefined, socket: Duplex): unknown {
-    return this.handler.onUpgrade?.(status, toRaw(raw), socket)
+    return this.#handler.onUpgrade?.(status, toRaw(raw), socket)
   }
 }

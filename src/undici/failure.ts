@@ -10,7 +10,8 @@ const CALLERS = new Set([
 const TIMEOUTS = new Set(['UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT', 'ETIMEDOUT'])
 
 export function isCallersFault(error: Error): boolean {
-  return CALLERS.has(codeOf(error))
+  // A TypeError is a mistake in the program (a header name that is no string); what the network does comes as an Error.
+  return CALLERS.has(codeOf(error)) || error.name === 'TypeError'
 }
 
 /** How an attempt ended that got no response headers. */

@@ -35,7 +35,7 @@ export interface CurrentHandler {
   onResponseEnd?(controller: Controller, trailers: ParsedHeaders): void
   onResponseError?(controller: Controller, error: Error): void
   onResponseStarted?(): void
-  onBodySent?(chunk: Uint8Array): void
+  onBodySent?(chunk: Uint8Array | string): void
   onRequestSent?(): void
 }
 
@@ -48,7 +48,7 @@ export interface LegacyHandler {
   onComplete?(trailers: RawHeaders | null): void
   onError?(error: Error): void
   onResponseStarted?(): void
-  onBodySent?(chunk: Uint8Array): void
+  onBodySent?(chunk: Uint8Array | string): void
   onRequestSent?(): void
 }
 
@@ -57,6 +57,11 @@ export type AnyHandler = CurrentHandler | LegacyHandler
 /** undici's own test for it. */
 export function isCurrent(handler: AnyHandler): handler is CurrentHandler {
   return typeof (handler as CurrentHandler).onRequestStart === 'function'
+}
+
+/** What comes from outside may be anything. */
+export function isHandler(handler: unknown): handler is AnyHandler {
+  return typeof handler === 'object' && handler !== null
 }
 
 /** `opts` of `dispatch()`, with the fields that undici's fetch adds without declaring them. */

@@ -1,16 +1,16 @@
 /** A handler of the old style for a dispatcher that wants the new one: for requests that only pass through. */
 import type { Duplex } from 'node:stream'
-import { isCurrent, type AnyHandler, type Controller, type CurrentHandler, type LegacyHandler, type ParsedHeaders } from './handlers.js'
+import { isCurrent, isHandler, type AnyHandler, type Controller, type CurrentHandler, type LegacyHandler, type ParsedHeaders } from './handlers.js'
 import { toRaw } from './response-headers.js'
 
-/** The very same handler when it speaks the new style already. */
+/** The very same handler when it speaks the new style already, or is none: undici says so then. */
 export function adaptForward(handler: AnyHandler): AnyHandler {
-  return isCurrent(handler) ? handler : new LegacyForward(handler)
+  return !isHandler(handler) || isCurrent(handler) ? handler : new LegacyForward(handler)
 }
 
 class LegacyForward implements CurrentHandler {
   readonly #handler: LegacyHandler
-  onBodySent?: (chunk: Uint8Array) => void
+  onBodySent?: (chunk: Uint8Array | string) => void
   onRequestSent?: () => void
 
   constructor(handler: LegacyHandler) {

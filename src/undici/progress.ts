@@ -19,12 +19,14 @@ export class Progress {
   }
 
   /** A piece of the body went out. A replay sends again what the caller was told already: only what is new is told. */
-  bodySent(attempt: { bytesSent: number }, chunk: Uint8Array): void {
+  bodySent(attempt: { bytesSent: number }, chunk: Uint8Array | string): void {
     const known = this.#bytes - attempt.bytesSent
-    attempt.bytesSent += chunk.byteLength
-    if (known >= chunk.byteLength) return
+    const length = Buffer.byteLength(chunk)
+    attempt.bytesSent += length
+    if (known >= length) return
     this.#bytes = attempt.bytesSent
-    this.#handler.onBodySent?.(known > 0 ? chunk.subarray(known) : chunk)
+    const fresh = known === 0 ? chunk : (typeof chunk === 'string' ? Buffer.from(chunk) : chunk).subarray(known)
+    this.#handler.onBodySent?.(fresh)
   }
 
   requestSent(): void {

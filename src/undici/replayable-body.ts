@@ -25,9 +25,7 @@ export class ReplayableBody {
    */
   static of(body: unknown, contentLength: number | undefined, maxReplayBytes: number): ReplayableBody {
     if (!isSingleUse(body)) return new ReplayableBody(body, undefined)
-    const length = contentLength ?? endedLength(body)
-    // A body that is known to be too long is not worth recording up to the point where that shows.
-    return new ReplayableBody(body, new Recording(body, length, length !== undefined && length > maxReplayBytes ? 0 : maxReplayBytes))
+    return new ReplayableBody(body, new Recording(body, contentLength ?? endedLength(body), maxReplayBytes))
   }
 
   /** True when the whole body should be read before the first attempt: its length was announced and it fits. */
@@ -93,10 +91,13 @@ export class ReplayableBody {
 
 function isSingleUse(body: unknown): body is object {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) return false
-  if (ArrayBuffer.isView(body) || body instanceof ArrayBuffer || isBlobLike(body)) return false
+  if (ArrayBuffer.isView(body) || body instanceof ArrayBuffer) return false
+  // Before all that goes by tags: the `form-data` package's FormData is a stream.
+  if (isNodeStream(body)) return true
+  if (isBlobLike(body)) return false
   const tag = tagOf(body)
   if (tag === 'FormData' || tag === 'URLSearchParams') return false
-  return Symbol.asyncIterator in body || Symbol.iterator in body || isNodeStream(body)
+  return Symbol.asyncIterator in body || Symbol.iterator in body
 }
 
 /** A Node stream whose end has come already knows its length: undici announces it, so do we. */

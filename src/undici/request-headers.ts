@@ -15,7 +15,11 @@ export function flattenHeaders(headers: unknown): RequestHeaders {
   if (Array.isArray(headers)) return headers as unknown[]
   if (typeof (headers as Partial<Iterable<unknown>>)[Symbol.iterator] !== 'function') return headers as Record<string, unknown>
   const flat: unknown[] = []
-  for (const pair of headers as Iterable<readonly [unknown, unknown]>) flat.push(pair[0], pair[1])
+  for (const pair of headers as Iterable<unknown>) {
+    // undici's to refuse: it takes no array of an odd length.
+    if (!Array.isArray(pair) || pair.length !== 2) return [pair]
+    flat.push(pair[0], pair[1])
+  }
   return flat
 }
 
@@ -92,6 +96,5 @@ function isFlat(headers: RequestHeaders): headers is readonly unknown[] {
 
 /** Compares without making a lower-case copy of every name. */
 function isNamed(key: unknown, name: string): boolean {
-  const text = typeof key === 'string' ? key : String(key)
-  return text.length === name.length && (text === name || text.toLowerCase() === name)
+  return typeof key === 'string' && key.length === name.length && (key === name || key.toLowerCase() === name)
 }

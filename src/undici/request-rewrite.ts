@@ -33,11 +33,11 @@ export function rewriteRequest(
   const rewritten: DispatchOptions = {
     ...opts,
     origin: backend.origin,
-    path: rewritePath(rest, backend, opts.query == null),
+    path: rewritePath(rest, backend, own !== undefined, opts.query == null),
     headers: rewriteHeaders(original.headers, { credential: own, contentLength }),
     body,
   }
-  if (opts.query != null && backend.query !== undefined) rewritten.query = { ...opts.query, ...Object.fromEntries(backend.query) }
+  if (opts.query != null) rewritten.query = rewriteQuery(opts.query, backend, own !== undefined)
   // The caller's server name is that of the host it meant.
   if (opts.servername != null) rewritten.servername = null
   // An inner redirect interceptor knows `authorization`, but not that `api-key` must not follow to another host.
@@ -46,12 +46,32 @@ export function rewriteRequest(
   return rewritten
 }
 
-function rewritePath(rest: string, backend: Destination, setQuery: boolean): string {
+/** @param setQuery false where the parameters are in `opts.query`: undici refuses a query in both places */
+function rewritePath(rest: string, backend: Destination, ownsCredential: boolean, setQuery: boolean): string {
   let path = backend.models === undefined ? rest : rewriteDeployment(rest, backend.models)
-  if (setQuery && backend.query !== undefined) path = setParameters(path, backend.query)
+  const set = setQuery ? backend.query : undefined
+  if (set !== undefined || (ownsCredential && MAY_HOLD_KEY.test(path))) path = rewriteParameters(path, set ?? [], ownsCredential)
   path = backend.basePath + path
   // A base without a path, asked for as it is.
   return path.startsWith('/') ? path : `/${path}`
+}
+
+function rewriteQuery(query: Readonly<Record<string, unknown>>, backend: Destination, ownsCredential: boolean): Record<string, unknown> {
+  const kept = Object.entries(query).filter(([name]) => !(ownsCredential && isCredential(name)))
+  return Object.fromEntries([...kept, ...(backend.query ?? [])])
+}
+
+/**
+ * Where else than in headers the caller's credential can be: Azure OpenAI's realtime API takes `api-key` and API
+ * Management `subscription-key` from the query. A backend with its own must not see it there either.
+ */
+const CREDENTIAL_PARAMETERS = ['api-key', 'subscription-key']
+
+/** Cheaper than taking every query apart: no `key` without these letters, or a percent sign that hides them. */
+const MAY_HOLD_KEY = /\?.*(key|%)/i
+
+function isCredential(parameter: string): boolean {
+  return CREDENTIAL_PARAMETERS.includes(parameter.toLowerCase())
 }
 
 const DEPLOYMENTS = '/deployments/'
@@ -69,17 +89,17 @@ function rewriteDeployment(rest: string, models: Readonly<Record<string, string>
   return Object.hasOwn(models, name) ? rest.slice(0, start) + encodeURIComponent(models[name] ?? name) + rest.slice(end) : rest
 }
 
-/** Sets parameters; all others stay as they are, byte for byte and in their order. */
-function setParameters(rest: string, parameters: readonly (readonly [string, string])[]): string {
+/** Sets parameters, and takes the caller's credential out; all others stay as they are, byte for byte and in their order. */
+function rewriteParameters(rest: string, parameters: readonly (readonly [string, string])[], ownsCredential: boolean): string {
   const at = rest.indexOf('?')
   const path = at === -1 ? rest : rest.slice(0, at)
   const pairs = at === -1 || at === rest.length - 1 ? [] : rest.slice(at + 1).split('&')
   const kept = pairs.filter((pair) => {
     const name = decode((pair.split('=', 1)[0] ?? '').replaceAll('+', ' '))
-    return !parameters.some(([set]) => set === name)
+    return !parameters.some(([set]) => set === name) && !(ownsCredential && isCredential(name))
   })
   for (const [name, value] of parameters) kept.push(`${encodeURIComponent(name)}=${encodeURIComponent(value)}`)
-  return `${path}?${kept.join('&')}`
+  return kept.length === 0 ? path : `${path}?${kept.join('&')}`
 }
 
 function decode(text: string): string {

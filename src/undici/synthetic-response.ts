@@ -34,41 +34,48 @@ export class SyntheticResponse implements Steered {
   readonly #caller: CallerHandler
   readonly #controller: StableController
   readonly #answer: ReturnType<typeof makeThrottledAnswer>
+  readonly #hasBody: boolean
   #step = 0
-  #onEnd: (() => void) | undefined
-  #onError: ((error: Error) => void) | undefined
+  #running = false
+  #end: ((tell: () => void) => void) | undefined
+  #fail: ((error: Error) => void) | undefined
 
-  constructor(caller: CallerHandler, controller: StableController, retryAfterMs: number) {
+  /** @param hasBody false for a HEAD request */
+  constructor(caller: CallerHandler, controller: StableController, retryAfterMs: number, hasBody: boolean) {
     this.#caller = caller
     this.#controller = controller
     this.#answer = makeThrottledAnswer(retryAfterMs)
+    this.#hasBody = hasBody
   }
 
-  /** `onError`: the caller's handler threw; it is told of it like of any failure. */
-  start(onEnd: () => void, onError: (error: Error) => void): void {
-    this.#onEnd = onEnd
-    this.#onError = onError
+  /**
+   * @param end is to tell the caller of the end with the function that it is given
+   * @param fail the caller's handler threw; it is told of it like of any failure
+   */
+  start(end: (tell: () => void) => void, fail: (error: Error) => void): void {
+    this.#end = end
+    this.#fail = fail
     this.#controller.attach(this)
     this.#run()
   }
 
   #run(): void {
-    const { headers, body } = this.#answer
+    // Resumed from inside a callback: the loop below us on the stack goes on when that has returned.
+    if (this.#running) return
+    this.#running = true
     try {
-      while (!this.#controller.paused && !this.#controller.aborted && this.#step < 3) {
-        const step = this.#step++
-        if (step === 0) this.#caller.headers(this.#controller, 429, rawOf(headers), headers, 'Too Many Requests')
-        else if (step === 1) this.#caller.data(this.#controller, body)
-        else this.#end()
-      }
+      while (!this.#controller.paused && !this.#controller.aborted && this.#step < 3) this.#tell(this.#step++)
     } catch (error) {
-      this.#onError?.(toError(error))
+      this.#fail?.(toError(error))
     }
+    this.#running = false
   }
 
-  #end(): void {
-    this.#caller.end(this.#controller, [], {})
-    this.#onEnd?.()
+  #tell(step: number): void {
+    const { headers, body } = this.#answer
+    if (step === 0) this.#caller.headers(this.#controller, 429, rawOf(headers), headers, 'Too Many Requests')
+    else if (step === 1 && this.#hasBody) this.#caller.data(this.#controller, body)
+    else if (step === 2) this.#end?.(() => { this.#caller.end(this.#controller, [], {}) })
   }
 
   pause(): void {}

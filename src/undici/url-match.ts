@@ -30,7 +30,8 @@ export class UrlMatcher {
 
   /** The rest of the path (with the query) after the longest base that the request's URL starts with; undefined: none does. */
   match(opts: DispatchOptions): string | undefined {
-    const basePaths = this.#find(opts.origin)
+    // What is no options object at all is undici's to refuse, in its own words.
+    const basePaths = this.#find((opts as DispatchOptions | null | undefined)?.origin)
     if (basePaths === null || opts.method === 'CONNECT') return undefined
     const { path } = opts
     for (const basePath of basePaths) {
@@ -40,7 +41,7 @@ export class UrlMatcher {
   }
 
   #find(origin: string | URL | undefined): readonly string[] | null {
-    if (typeof origin !== 'string') return origin === undefined ? null : (this.#bases.get(origin.origin) ?? null)
+    if (typeof origin !== 'string') return origin === undefined ? null : (this.#bases.get(normalize(String(origin))) ?? null)
     const known = this.#cache.get(origin)
     if (known !== undefined) return known
     if (this.#cache.size >= CACHED_ORIGINS) this.#cache = new Map()
@@ -50,11 +51,11 @@ export class UrlMatcher {
   }
 }
 
-/** `HTTPS://Host:443/` and the like, which undici takes too. A user name in it, or a path, is not an origin. */
+/** `HTTPS://Host:443/` and the like, which undici takes too. What has more in it, such as a user name or a path, is no origin. */
 function normalize(origin: string): string {
   if (!URL.canParse(origin)) return ''
   const url = new URL(origin)
-  return url.username === '' && url.password === '' && url.pathname === '/' && url.search === '' ? url.origin : ''
+  return url.href === `${url.origin}/` ? url.origin : ''
 }
 
 /** Byte for byte, and only on the boundary of a segment: `/openai/v1` is no base of `/openai/v10`. */
@@ -81,7 +82,8 @@ function isTricky(path: string): boolean {
 
 function hasDotSegment(path: string): boolean {
   const decoded = path.replace(/%2e/gi, '.').replace(/%2f|%5c|\\/gi, '/')
-  return path.includes('\\') || /\/\.{1,2}(\/|$)/.test(decoded)
+  // Some servers cut parameters off a segment before they look at it: `..;x`.
+  return path.includes('\\') || /\/\.{1,2}([/;]|$)/.test(decoded)
 }
 
 /** Names things that live on one backend: Azure OpenAI and OpenAI API references, one word a resource. */
@@ -101,7 +103,9 @@ export function isStateful(rest: string): boolean {
   return segment === 'responses' && segmentAt(rest, position + segment.length + 1) !== ''
 }
 
+/** The segment that begins at `start`; empty when none does. */
 function segmentAt(path: string, start: number): string {
+  if (path.charCodeAt(start - 1) !== SLASH) return ''
   let end = start
   for (; end < path.length; end++) {
     const code = path.charCodeAt(end)

@@ -1,0 +1,23 @@
+/** What Node's own fetch and WebSocket ask for, up to Node 24, and the undici inside does not take or do as they expect. */
+import { isCurrent, isHandler, type AnyHandler, type DispatchOptions } from './handlers.js'
+
+/**
+ * The very same options nearly always.
+ * @param takesLegacy whether the inner dispatcher is of the time of those handlers
+ */
+export function mendOptions(opts: DispatchOptions, handler: AnyHandler, takesLegacy: boolean): DispatchOptions {
+  let mended = opts
+  // The WebSocket of Node 22 and 24 gives up on a server that chooses HTTP/2, which undici 8 offers by default (nodejs/undici#4989).
+  if (opts.upgrade != null && opts.allowH2 === undefined && !takesLegacy && isHandler(handler) && !isCurrent(handler)) {
+    mended = { ...mended, allowH2: false }
+  }
+  // The fetch of Node 20 and 22 repeats a content-length that the caller set, as `3, 3` (nodejs/undici#5500).
+  const headers = opts.headers as { readonly 'content-length'?: unknown } | null | undefined
+  const length = headers?.['content-length']
+  if (typeof length === 'string' && length.includes(',')) {
+    const [first, ...others] = length.split(',').map((one) => one.trim())
+    // RFC 9110 section 8.6: identical repetitions may be taken as one.
+    if (others.every((other) => other === first)) mended = { ...mended, headers: { ...headers, 'content-length': first } }
+  }
+  return mended
+}

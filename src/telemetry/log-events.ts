@@ -39,7 +39,7 @@ const EJECTED: { readonly [K in BalancerEvents['ejected']['reason']]: string } =
 }
 
 const EXHAUSTED: { readonly [K in BalancerEvents['exhausted']['reason']]: string } = {
-  attempts: 'its attempts are used up (maxAttempts)',
+  attempts: 'its attempts are used up (maxAttempts; by default one per backend)',
   budget: 'the retry budget is used up (retryBudget)',
   'no-backend': 'no other backend is left to try',
   pinned: 'it belongs to the home backend',

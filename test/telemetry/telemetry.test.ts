@@ -86,7 +86,7 @@ const told: readonly Told[] = [
     { scope: 'gpt-4o', attempts: 2, retryAfterMs: 1200, reason: 'throttled' }, 'No backend is available: every backend is throttled; the caller gets a 429, retry after 1200 ms'],
   ['exhausted', 'error', (t, request) => { t.exhausted(request, 500, 'queue-full') },
     { scope: 'gpt-4o', attempts: 2, retryAfterMs: 500, reason: 'queue-full' }, 'No backend is available: too many requests are waiting already; the caller gets a 429, retry after 500 ms'],
-  ...([['attempts', 'its attempts are used up (maxAttempts)'], ['budget', 'the retry budget is used up (retryBudget)'], ['no-backend', 'no other backend is left to try'], ['pinned', 'it belongs to the home backend']] as const).map(([reason, words]): Told => [
+  ...([['attempts', 'its attempts are used up (maxAttempts; by default one per backend)'], ['budget', 'the retry budget is used up (retryBudget)'], ['no-backend', 'no other backend is left to try'], ['pinned', 'it belongs to the home backend']] as const).map(([reason, words]): Told => [
     'exhausted', 'error', (t, request) => { t.exhausted(request, undefined, reason) },
     { scope: 'gpt-4o', attempts: 2, retryAfterMs: undefined, reason }, `No further attempt: ${words}; the caller gets the last answer or error`,
   ]),

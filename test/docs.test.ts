@@ -1,0 +1,217 @@
+/** The README is true: its code compiles, its tables say what the code does, its links lead somewhere. */
+import assert from 'node:assert/strict'
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { Dispatcher } from 'undici'
+import { MAX_WAITERS } from '../src/core/wait-room.js'
+import { BalancerClosedError, CredentialError, InstallError, InvalidOptionsError } from '../src/errors.js'
+import { resolveOptions } from '../src/options.js'
+import { makeThrottledAnswer } from '../src/undici/synthetic-response.js'
+import { compileBlocks } from './support/compile-blocks.js'
+import { codeSpans, findSection, readCodeBlocks, readSections, readTable } from './support/markdown.js'
+import * as checks from './support/readme-checks.js'
+import { readExportedTypes } from './support/type-members.js'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const readme = checks.readText(root, 'README.md')
+const changelog = checks.readText(root, 'CHANGELOG.md')
+const manifest = JSON.parse(checks.readText(root, 'package.json')) as {
+  version: string; scripts: Record<string, string>; engines: { node: string }; peerDependencies: { undici: string }
+}
+const types = readExportedTypes(root, 'src/index.ts')
+const exists = (path: string): boolean => path !== '' && existsSync(join(root, path))
+
+const temp = mkdtempSync(join(tmpdir(), 'docs-'))
+after(() => { rmSync(temp, { recursive: true }) })
+function write(text: string): string {
+  const path = join(temp, 'options.json')
+  writeFileSync(path, text)
+  return path
+}
+
+/** Takes note of where a request goes, and lets it end there. */
+class Noting extends Dispatcher {
+  readonly #take: (url: string) => void
+
+  constructor(take: (url: string) => void) {
+    super()
+    this.#take = take
+  }
+
+  override dispatch({ origin, path }: Dispatcher.DispatchOptions): boolean {
+    this.#take(`${String(origin)}${path}`)
+    return true
+  }
+}
+
+const ERRORS = {
+  InvalidOptionsError: new InvalidOptionsError('', '', '').code,
+  InstallError: new InstallError('').code,
+  BalancerClosedError: new BalancerClosedError().code,
+  CredentialError: new CredentialError('', '').code,
+}
+
+/** The README with one piece replaced: for showing that a check would find it. */
+function spoil(from: string | RegExp, to: string): string {
+  const spoilt = readme.replace(from, to)
+  assert.notEqual(spoilt, readme, `${String(from)} is not in the README`)
+  return spoilt
+}
+
+describe('the README', () => {
+  test('has TypeScript examples that compile', () => {
+    const blocks = readCodeBlocks(readme).filter(({ language }) => language === 'ts')
+    assert.ok(blocks.length >= 15, `only ${blocks.length} examples`)
+    assert.deepEqual(compileBlocks(root, blocks, [join(root, 'test', 'docs-stubs.d.ts')]), [])
+  })
+
+  test('has a table of options that is complete and true', () => {
+    assert.deepEqual(checks.checkOptions(readme, types), [])
+  })
+
+  test('has a table of outcomes that says what classify does, for every status', () => {
+    assert.deepEqual(checks.checkOutcomes(readme), [])
+  })
+
+  test('has the levels of all events', () => {
+    assert.deepEqual(checks.checkLogLevels(readme), [])
+  })
+
+  test('has the fields of all events', () => {
+    assert.deepEqual(checks.checkEvents(readme, types), [])
+  })
+
+  test('has the fields of status()', () => {
+    assert.deepEqual(checks.checkStatus(readme, types), [])
+  })
+
+  test('has all errors with their codes', () => {
+    assert.deepEqual(checks.checkErrors(readme, ERRORS), [])
+  })
+
+  test('has worked examples of the rule for URLs that come out as they say', () => {
+    assert.deepEqual(checks.checkUrls(readme, Noting), [])
+  })
+
+  test('has JSON that is taken as an options file', () => {
+    assert.ok(readCodeBlocks(readme).some(({ language }) => language === 'json'))
+    assert.deepEqual(checks.checkJson(readme, write), [])
+  })
+
+  test('names anchors and files that exist', () => {
+    assert.deepEqual(checks.checkLinks(readme, exists), [])
+    assert.deepEqual(checks.checkLinks(changelog, exists).filter((problem) => !problem.startsWith('README.md#')), [])
+  })
+
+  test('names commands that exist', () => {
+    assert.deepEqual(checks.checkCommands(readme, manifest.scripts, exists), [])
+  })
+
+  test('leads to every section from its contents, and to every example', () => {
+    const contents = findSection(readme, 'Contents')
+    const chapters = readSections(readme).filter(({ level, title }) => level === 2 && title !== 'Contents')
+    assert.deepEqual(chapters.filter(({ anchor }) => !contents.includes(`(#${anchor})`)).map(({ title }) => title), [])
+    const examples = readdirSync(join(root, 'examples')).filter((file) => file.endsWith('.ts'))
+    assert.deepEqual(examples.filter((file) => !readme.includes(`(examples/${file})`)), [])
+  })
+
+  test('shows an error message as it is', () => {
+    const [message] = readCodeBlocks(readme).filter(({ text }) => text.startsWith('backends[0]'))
+    assert.throws(() => resolveOptions({ backends: [{ url: 'https://a.example', priority: 0 }] }), { message: message?.text })
+  })
+
+  test('shows the 429 of the balancer as it is', () => {
+    const [shown] = readCodeBlocks(readme).filter(({ language }) => language === 'http')
+    const [head = '', body] = (shown?.text ?? '').split('\n\n')
+    const answer = makeThrottledAnswer(352)
+    assert.equal(body, answer.body.toString())
+    const { 'content-length': _length, ...headers } = answer.headers
+    assert.deepEqual(Object.fromEntries(head.split('\n').slice(1).map((line) => line.split(': '))), headers)
+  })
+
+  test('states the versions of Node and undici that the manifest states', () => {
+    const [head, ...rows] = readTable(`${findSection(readme, 'Compatibility')}`, 'Node.js')
+    const [, oldest = ''] = /^>=(.+)$/.exec(manifest.engines.node) ?? []
+    assert.ok(head?.[0]?.includes(oldest), `${String(head)} does not name ${oldest}`)
+    assert.ok(rows.length >= 3)
+    const [, undici = ''] = /^\^(7\.\S+)/.exec(manifest.peerDependencies.undici) ?? []
+    assert.match(findSection(readme, 'Compatibility'), new RegExp(`undici 7, from ${undici.replaceAll('.', '\\.')}`))
+  })
+
+  test('states how many requests may wait', () => {
+    assert.ok(findSection(readme, 'Waiting').includes(`At most ${MAX_WAITERS.toLocaleString('en-US')} requests wait`))
+  })
+
+  test('says nothing in two ways: the words of the events are those of the log', () => {
+    const events = readTable(findSection(readme, 'Logging'), 'event').map(([event = '']) => codeSpans(event)[0])
+    const channels = readTable(findSection(readme, 'Events'), 'channel').map(([channel = '']) => codeSpans(channel)[0]?.split(':')[1])
+    assert.deepEqual(channels, events)
+  })
+})
+
+describe('the checks of the README find', () => {
+  test('an example that does not compile', () => {
+    const wrong = { language: 'ts', given: '', line: 10, text: "import { install } from 'openai-priority-loadbalancer'\ninstall({ backends: [{ url: 1, priority: 1 }] })" }
+    const [problem] = compileBlocks(root, [wrong], [])
+    assert.match(problem ?? '', /^line 11: Type 'number' is not assignable to type 'string'/)
+  })
+
+  for (const [what, from, to, check, expected] of [
+    ['another default', '| `maxCooldownMs` | `60000` |', '| `maxCooldownMs` | `30000` |', checks.checkOptions, /^maxCooldownMs is 60000 by default/],
+    ['another retry budget', '{ ratio: 0.2, minPerSecond: 10 }` |', '{ ratio: 0.2, minPerSecond: 5 }` |', checks.checkOptions, /^retryBudget is/],
+    ['another log level', 'on stderr, level `warn` |', 'on stderr, level `info` |', checks.checkOptions, /^the default level is warn/],
+    ['a missing option', /^\| `pacing`.*\n/m, '', checks.checkOptions, /^pacing is not in the table$/],
+    ['an option that is none', '| `backends[].home` |', '| `backends[].house` |', checks.checkOptions, /^backends\[\]\.home is not in the table$/],
+    ['a default where there is none', '| `intercept` | the URLs', '| `intercept` | `[]`', checks.checkOptions, /^intercept has no default/],
+    ['a required option called optional', '| `backends` | required |', '| `backends` | none |', checks.checkOptions, /^backends is required/],
+    ['an outcome of another class', '| `429` | throttled |', '| `429` | answered |', checks.checkOutcomes, /^429 is throttled, the table says answered$/],
+    ['a status in the wrong row', '| `408`, any other', '| `409`, any other', checks.checkOutcomes, /^408 is failed, the table says answered$/],
+    ['a missing class', '| ignored |', '| nothing |', checks.checkOutcomes, /^ignored is not in the table$/],
+    ['another level', '| `failover` | `info` |', '| `failover` | `debug` |', checks.checkLogLevels, /^failover is logged as info, the table says debug$/],
+    ['an event that is none', '| `waited` | `debug` |', '| `awaited` | `debug` |', checks.checkLogLevels, /^waited is logged as debug/],
+    ['a missing field', '`attempt`, `outcome`, `to` |', '`attempt`, `outcome` |', checks.checkEvents, /^openai-priority-loadbalancer:failover has attempt/],
+    ['a missing field of the status', '| `waiting` | Requests', '| `held` | Requests', checks.checkStatus, /^waiting is not in the table$/],
+  ] as const) {
+    test(`${what} in a table`, () => {
+      const [problem] = check(spoil(from, to), types)
+      assert.match(problem ?? 'nothing', expected)
+    })
+  }
+
+  test('another code of an error', () => {
+    assert.deepEqual(checks.checkErrors(spoil('| `ERR_OPLB_CLOSED` |', '| `ERR_OPLB_END` |'), ERRORS), ['BalancerClosedError has the code ERR_OPLB_CLOSED, the table says ERR_OPLB_END'])
+  })
+
+  test('a worked example that comes out otherwise', () => {
+    assert.match(checks.checkUrls(spoil('| `https://api.openai.com/v1/responses` |', '| `https://api.openai.com/responses` |'), Noting)[0] ?? '', /is sent to https:\/\/api\.openai\.com\/v1\/responses/)
+    assert.match(checks.checkUrls(spoil('| `https://a.openai.azure.com/openai/v10/x`', '| `https://a.openai.azure.com/openai/v1/x`'), Noting)[0] ?? '', /is sent to https:\/\/elsewhere\.example\/x/)
+  })
+
+  test('JSON that is no options file', () => {
+    assert.match(checks.checkJson(spoil('"maxWaitMs": 2000', '"maxWait": 2000'), write)[0] ?? '', /maxWait is not an option/)
+    assert.match(checks.checkJson(spoil('"maxWaitMs": 2000\n', '"maxWaitMs": 2000,\n'), write)[0] ?? '', /must be valid JSON/)
+  })
+
+  test('links, files and commands that are not there', () => {
+    assert.deepEqual(checks.checkLinks(spoil('](#pacing)', '](#pace)'), exists), ['#pace leads nowhere'])
+    assert.deepEqual(checks.checkLinks(spoil('](examples/waiting.ts)', '](examples/queue.ts)'), exists), ['examples/queue.ts leads nowhere'])
+    assert.deepEqual(checks.checkLinks(spoil('`src/core/pick.ts`', '`src/core/choose.ts`'), exists), ['there is no src/core/choose.ts'])
+    assert.deepEqual(checks.checkLinks(spoil('npx tsx examples/ptu-first.ts', 'npx tsx examples/first.ts'), exists), ['there is no examples/first.ts'])
+    assert.deepEqual(checks.checkCommands(spoil('npm run lint', 'npm run check'), manifest.scripts, exists), ['npm run check: package.json has no such script'])
+    assert.deepEqual(checks.checkCommands('npm test', { test: 'tsx test/none.ts' }, exists), ['npm run test starts test/none.ts, which is not there'])
+    assert.deepEqual(checks.checkCommands('npm start', manifest.scripts, exists), ['npm test is not named'])
+  })
+})
+
+describe('the changelog', () => {
+  test('keeps to its form: the version of the manifest with its date, and behaviour changes under a heading of their own', () => {
+    const titles = readSections(changelog).map(({ title }) => title)
+    assert.ok(titles.includes(`[${manifest.version}] - 2026-11-22`), titles.join(', '))
+    assert.ok(titles.indexOf('Behaviour changes') > titles.indexOf(`[${manifest.version}] - 2026-11-22`))
+    const known = new Set(['Added', 'Changed', 'Deprecated', 'Removed', 'Fixed', 'Security', 'Behaviour changes'])
+    assert.deepEqual(readSections(changelog).filter(({ level, title }) => level === 3 && !known.has(title)).map(({ title }) => title), [])
+  })
+})

@@ -1,0 +1,182 @@
+/** What the README claims, held against what it claims it of. Each check returns what is wrong, one sentence each; nothing: all is well. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Dispatcher } from 'undici'
+import { PriorityBalancer } from '../../src/balancer.js'
+import { readConfigFile } from '../../src/config-file.js'
+import { classify } from '../../src/core/classify.js'
+import { DEFAULTS } from '../../src/defaults.js'
+import { EVENT_LEVELS } from '../../src/telemetry/log-events.js'
+import { codeSpans, findSection, readCodeBlocks, readLinks, readSections, readTable, withoutCodeBlocks } from './markdown.js'
+import type { Member } from './type-members.js'
+
+/** Members of a public type. */
+export type Types = (name: string) => Member[]
+
+/** `{ ratio: 0.2 }` as the table has it. */
+function parseValue(text: string): unknown {
+  try {
+    return JSON.parse(text.replaceAll(/([{,]\s*)(\w+):/g, '$1"$2":'))
+  } catch {
+    return text
+  }
+}
+
+export function checkOptions(readme: string, types: Types): string[] {
+  const rows = readTable(findSection(readme, 'Options'), 'option', 'default', 'meaning')
+  const cells = new Map(rows.map(([option = '', value = '']) => [codeSpans(option)[0] ?? option, value]))
+  const members = [
+    ...types('BalancerOptions').map((member) => ({ ...member, path: member.name })),
+    ...types('BackendOptions').map((member) => ({ ...member, path: `backends[].${member.name}` })),
+  ]
+  const wrong: string[] = []
+  for (const { path, name, optional } of members) {
+    const cell = cells.get(path)
+    if (cell === undefined) { wrong.push(`${path} is not in the table`); continue }
+    if ((cell === 'required') === optional) wrong.push(`${path} is ${optional ? 'optional' : 'required'}, the table says "${cell}"`)
+    const [said] = codeSpans(cell)
+    if (name === 'logger') {
+      if (!codeSpans(cell).includes(DEFAULTS.logLevel)) wrong.push(`the default level is ${DEFAULTS.logLevel}, the table says "${cell}"`)
+    } else if (name in DEFAULTS) {
+      const expected = JSON.stringify(DEFAULTS[name as keyof typeof DEFAULTS])
+      if (JSON.stringify(parseValue(said ?? '')) !== expected) wrong.push(`${path} is ${expected} by default, the table says "${cell}"`)
+    } else if (cell.startsWith('`')) wrong.push(`${path} has no default of its own, the table says "${cell}"`)
+  }
+  const paths = new Set(members.map(({ path }) => path))
+  return [...wrong, ...[...cells.keys()].filter((option) => !paths.has(option)).map((option) => `${option} is no option`)]
+}
+
+interface Rule {
+  readonly outcome: string
+  readonly matches: (status: number) => boolean
+  readonly needsHint: boolean
+  readonly needsOwnCredential: boolean
+}
+
+function toRule([outcome = '', kind = '']: readonly string[]): Rule {
+  const patterns = codeSpans(outcome).filter((span) => /^\d(\d\d|xx)$/.test(span))
+  return {
+    outcome: kind,
+    matches: (status) => patterns.some((pattern) => new RegExp(`^${pattern.replace('xx', '\\d\\d')}$`).test(String(status))),
+    needsHint: outcome.includes('with a retry header'),
+    needsOwnCredential: outcome.includes("of the backend's own"),
+  }
+}
+
+/** Every status, with and without a retry header, to a credential of ours and of the caller's. */
+export function checkOutcomes(readme: string): string[] {
+  const rules = readTable(findSection(readme, 'What an outcome means'), 'outcome', 'class').map(toRule)
+  const wrong: string[] = []
+  for (let status = 200; status < 600; status++) {
+    for (const hint of [undefined, { ms: 1_000, source: 'retry-after' as const }]) {
+      for (const owns of [false, true]) {
+        const rule = rules.find((one) => one.matches(status) && (!one.needsHint || hint !== undefined) && (!one.needsOwnCredential || owns))
+        const actual = classify(status, hint, owns)
+        if (rule?.outcome !== actual) wrong.push(`${status}${hint === undefined ? '' : ' with retry-after'}${owns ? ' to a credential of ours' : ''} is ${actual}, the table says ${String(rule?.outcome)}`)
+      }
+    }
+  }
+  const classes = ['success', 'answered', 'throttled', 'failed', 'misconfigured', 'ignored']
+  const named = new Set(rules.map(({ outcome }) => outcome))
+  return [...wrong, ...classes.filter((name) => !named.has(name)).map((name) => `${name} is not in the table`)]
+}
+
+export function checkLogLevels(readme: string): string[] {
+  const rows = readTable(findSection(readme, 'Logging'), 'event', 'level')
+  const said = new Map(rows.map(([event = '', level = '']) => [codeSpans(event)[0], codeSpans(level)[0]]))
+  const levels: Readonly<Record<string, string>> = EVENT_LEVELS
+  return [
+    ...Object.entries(levels).filter(([event, level]) => said.get(event) !== level).map(([event, level]) => `${event} is logged as ${level}, the table says ${String(said.get(event))}`),
+    ...[...said.keys()].filter((event) => event === undefined || !(event in levels)).map((event) => `${String(event)} is no event`),
+  ]
+}
+
+export function checkEvents(readme: string, types: Types): string[] {
+  const rows = readTable(findSection(readme, 'Events'), 'channel', 'fields')
+  const said = new Map(rows.map(([channel = '', fields = '']) => [codeSpans(channel)[0], codeSpans(fields).sort().join(', ')]))
+  const channels = new Map(Object.keys(EVENT_LEVELS).map((event) => [`openai-priority-loadbalancer:${event}`, `${event.charAt(0).toUpperCase()}${event.slice(1)}Event`]))
+  return [
+    ...[...channels].flatMap(([channel, type]) => {
+      const fields = types(type).map(({ name }) => name).sort().join(', ')
+      return said.get(channel) === fields ? [] : [`${channel} has ${fields}, the table says ${String(said.get(channel))}`]
+    }),
+    ...[...said.keys()].filter((channel) => channel === undefined || !channels.has(channel)).map((channel) => `${String(channel)} is no channel`),
+  ]
+}
+
+export function checkStatus(readme: string, types: Types): string[] {
+  const rows = readTable(findSection(readme, 'Status'), 'field')
+  const named = new Set(rows.flatMap((row) => row.flatMap(codeSpans)).map((span) => span.replace(/^.*\./, '').replace('[]', '')))
+  return ['PoolStatus', 'BackendStatus', 'ScopeStatus'].flatMap(types).filter(({ name }) => name !== 'backends' && !named.has(name)).map(({ name }) => `${name} is not in the table`)
+}
+
+/** @param errors the code of each class that is exported. */
+export function checkErrors(readme: string, errors: Readonly<Record<string, string>>): string[] {
+  const rows = readTable(findSection(readme, 'Errors'), 'class')
+  const said = new Map(rows.map(([name = '', code = '']) => [codeSpans(name)[0] ?? name, codeSpans(code)[0]]))
+  const names = new Set([...Object.keys(errors), ...said.keys()])
+  return [...names].filter((name) => said.get(name) !== errors[name]).map((name) => `${name} has the code ${errors[name]}, the table says ${said.get(name)}`)
+}
+
+/** Sends the request of each worked example through a balancer, and looks at what would go out. */
+export function checkUrls(readme: string, Fake: new (take: (url: string) => void) => Dispatcher): string[] {
+  return readTable(findSection(readme, 'The one rule for URLs'), 'request', 'its base').flatMap(([request = '', base = '', backend = '', expected = '']) => {
+    const [from] = codeSpans(request)
+    const [intercept] = codeSpans(base)
+    const isNone = base.startsWith('none')
+    const [to] = isNone ? codeSpans(request) : codeSpans(expected)
+    if (from === undefined || intercept === undefined || to === undefined) return [`a row that cannot be read: ${request}`]
+    let sent = ''
+    const balancer = new PriorityBalancer({
+      logger: false,
+      intercept: [isNone ? new URL(intercept, from).href : intercept],
+      backends: [{ url: codeSpans(backend)[0] ?? 'https://elsewhere.example', priority: 1 }],
+      dispatcher: new Fake((url) => { sent = url }),
+    })
+    const { origin } = new URL(from)
+    balancer.dispatch({ origin, path: from.slice(origin.length), method: 'GET' }, {})
+    return sent === to ? [] : [`${from} is sent to ${sent}, the table says ${to}`]
+  })
+}
+
+/** @param write puts a file where it can be read, and says where. */
+export function checkJson(readme: string, write: (text: string) => string): string[] {
+  return readCodeBlocks(readme).filter(({ language }) => language === 'json').flatMap(({ text, line }) => {
+    const names = [...text.matchAll(/"env": "(\w+)"/g)].map(([, name]) => [name, 'secret'])
+    try {
+      readConfigFile(write(text), Object.fromEntries(names) as Record<string, string>)
+      return []
+    } catch (error) {
+      return [`line ${line}: ${(error as Error).message}`]
+    }
+  })
+}
+
+/** @param exists whether there is such a file in the project. */
+export function checkLinks(readme: string, exists: (path: string) => boolean): string[] {
+  const anchors = new Set(readSections(readme).map(({ anchor }) => `#${anchor}`))
+  const files = [...withoutCodeBlocks(readme).matchAll(/`((?:src|examples|test)\/[\w/.-]+|\.ci\/\w+)`/g)].map(([, path]) => path ?? '')
+  const inCommands = readCodeBlocks(readme).filter(({ language }) => language === 'sh').flatMap(({ text }) => [...text.matchAll(/\b(?:tsx|bash) (\S+)/g)].map(([, path]) => path ?? ''))
+  return [
+    ...readLinks(readme).filter((link) => link.startsWith('#') ? !anchors.has(link) : !link.startsWith('https://') && !exists(link.replace(/#.*$/, ''))).map((link) => `${link} leads nowhere`),
+    ...[...files, ...inCommands].filter((path) => !exists(path)).map((path) => `there is no ${path}`),
+  ]
+}
+
+/** @param root of the project: what a script starts has to be there. */
+export function checkCommands(readme: string, scripts: Readonly<Record<string, string>>, exists: (path: string) => boolean): string[] {
+  const named = new Set([...readme.matchAll(/\bnpm (?:run ([\w:-]+)|(test|start))\b/g)].map(([, run, short]) => run ?? short ?? ''))
+  return [
+    ...[...named].flatMap((name) => {
+      const script = scripts[name]
+      if (script === undefined) return [`npm run ${name}: package.json has no such script`]
+      const [, file] = /^tsx (\S+)/.exec(script) ?? []
+      return file === undefined || exists(file) ? [] : [`npm run ${name} starts ${file}, which is not there`]
+    }),
+    ...(named.has('test') ? [] : ['npm test is not named']),
+  ]
+}
+
+export function readText(root: string, path: string): string {
+  return readFileSync(join(root, path), 'utf8')
+}

@@ -68,7 +68,7 @@ export const AVAILABLE: Available = Object.freeze({ kind: 'available', failures:
 export function transition(state: Health, event: HealthEvent, isProbe: boolean, now: number, random: () => number): Health {
   switch (event) {
     case 'success':
-      return state.kind === 'available' && state.failures === 0 ? state : AVAILABLE
+      return AVAILABLE
     case 'probe':
       return state.kind === 'ejected' && canProbe(state, now) ? { kind: 'probing', ejections: state.ejections, reason: state.reason } : state
     case 'release':

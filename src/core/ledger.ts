@@ -52,10 +52,12 @@ export class Ledger<B extends BackendConfig> {
   ): OutcomeClass {
     const { target, scope } = attempt
     const hint = mayBeThrottled(status) ? readRetryAfter(headers, config.maxCooldownMs, this.#system) : undefined
-    const outcome = classify(status, hint, target.config.ownsCredential)
+    const outcome = classify(status, hint, attempt.backend.ownsCredential)
     attempt.status = status
     attempt.latencyMs = now - attempt.startedAt
-    this.#conclude(attempt, outcome, HEALTH_EVENTS[outcome], now)
+    // A key that an update has replaced since is no reason to keep the new one out.
+    const isOutdated = outcome === 'misconfigured' && attempt.backend !== target.config
+    this.#conclude(attempt, outcome, isOutdated ? 'release' : HEALTH_EVENTS[outcome], now)
     if (outcome === 'success') target.lastLatencyMs = attempt.latencyMs
     if (outcome === 'throttled') {
       this.changes++

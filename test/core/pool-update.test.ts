@@ -81,6 +81,17 @@ describe('an update', () => {
     assert.deepEqual(['a', 'b'].map((name) => kit.statusOf(name).state), ['available', 'ejected'])
   })
 
+  test('keeps a new credential in although the old one is still being refused', () => {
+    const own = () => [backend('a', 1, { ownsCredential: true }), backend('b', 2)]
+    const kit = new PoolKit(own())
+    const late = new TestRequest()
+    const attempt = kit.send(late)
+    kit.update(own())
+    assert.equal(kit.answer(attempt, 401), 'misconfigured')
+    assert.equal(kit.send(late).backend.name, 'b')
+    assert.equal(kit.send().backend.name, 'a')
+  })
+
   test('changes the retry budget only when its options change', () => {
     const more = { retryBudget: { ratio: 0, minPerSecond: 0.1 } }
     const kit = new PoolKit([backend('a', 1), backend('b', 2)], more)

@@ -53,6 +53,7 @@ describe('how long an answer asks to be left alone', () => {
       'x-ratelimit-remaining-requests': '0', 'x-ratelimit-reset-requests': '2s', 'x-ratelimit-remaining-tokens': '0', 'x-ratelimit-reset-tokens': '1s',
     }
     assert.deepEqual(read(both), { ms: 2_000, source: 'x-ratelimit-reset-requests' })
+    assert.deepEqual(read({ ...both, 'x-ratelimit-reset-tokens': '2s' }), { ms: 2_000, source: 'x-ratelimit-reset-requests' })
     assert.deepEqual(read({ ...both, 'x-ratelimit-reset-tokens': '3s' }), { ms: 3_000, source: 'x-ratelimit-reset-tokens' })
     assert.deepEqual(read({ ...both, 'x-ratelimit-remaining-requests': '7' }), { ms: 1_000, source: 'x-ratelimit-reset-tokens' })
     assert.equal(read({ ...both, 'x-ratelimit-remaining-requests': '-1', 'x-ratelimit-remaining-tokens': '-1' }), undefined)
@@ -70,6 +71,11 @@ describe('how long an answer asks to be left alone', () => {
     for (const reset of ['', '6m0', 's', '1d', '1m-1s', '1 s', '400h 1m']) {
       assert.equal(read({ 'x-ratelimit-remaining-tokens': '0', 'x-ratelimit-reset-tokens': reset }), undefined, reset)
     }
+  })
+
+  test('a year is the longest that is believed', () => {
+    assert.equal(read({ 'retry-after': '31536000' })?.ms, 3_600_000)
+    assert.equal(read({ 'retry-after': '31536000.1' }), undefined)
   })
 
   test('a day is cut to the maximum', () => {

@@ -44,6 +44,27 @@ describe('the retry budget', () => {
     for (let i = 0; i < 3; i++) budget.deposit(0)
     for (let i = 0; i < 3; i++) budget.deposit(10_000)
     assert.equal(drain(budget, 10_000), 3)
+    const halves = new RetryBudget(0.5, 0, 0)
+    halves.deposit(9_999)
+    halves.deposit(10_000)
+    assert.equal(drain(halves, 10_000), 1)
+  })
+
+  test('ages at the very end of each ten seconds, whether requests or retries come first', () => {
+    const age = (touch: (budget: RetryBudget) => unknown): number => {
+      const budget = new RetryBudget(1, 0, 0)
+      budget.deposit(0)
+      touch(budget)
+      return drain(budget, 20_000)
+    }
+    assert.equal(age((budget) => budget.deposit(10_000)), 1)
+    const kept = new RetryBudget(1, 0, 0)
+    kept.deposit(0)
+    assert.equal(kept.withdraw(10_000), true)
+    assert.equal(kept.withdraw(10_000), false)
+    // Older than twenty seconds, in one step or in two.
+    assert.equal(age(() => undefined), 0)
+    assert.equal(age((budget) => { budget.deposit(9_999) }), 0)
   })
 
   test('never lets more retries through than its share and its minimum allow', () => {

@@ -16,7 +16,7 @@ import { Share } from './share.js'
  * Part of the bucket by which the margin grows at a refusal, and most of it. A bucket drains as fast at 80 % as at
  * 100 %: the margin is free but for the room for bursts, of which a quarter is the most to give away.
  */
-const MARGIN_STEP = 0.03
+const MARGIN_STEP = 0.04
 const LARGEST_MARGIN = 0.25
 /** A day's bucket has a quarter of hours: nobody needs that much against races that take seconds. */
 const LONGEST_MARGIN_MS = 15_000
@@ -39,6 +39,13 @@ const WAIT_KEEP = 0.95
  * slots are used, where chance alone (Poisson arrivals) would leave 20 % empty and refuse 15 %.
  */
 const SLICE_MS = 1_000
+
+/**
+ * While no limit is known, of a pause only this much counts as time in which requests could have been sent: a quiet hour
+ * says nothing of what a backend can take. A rate taken for too high costs one refusal, which puts it right; one taken
+ * for too low would leave capacity unused for minutes.
+ */
+const LONGEST_PAUSE_MS = 10_000
 
 /** A refused process comes back within its gap, doubled at each refusal up to this: not all at one instant. */
 const LARGEST_REPEAT = 8
@@ -65,6 +72,8 @@ export class Limiter {
   #refusedAt = -Infinity
   #repeats = 1
   #longestWaitMs = 0
+  /** Monotonic time of the last request; only kept while no limit is known. */
+  #sentAt = NaN
   /** Cost that went out and was not refused, ever. */
   #sent = 0
 
@@ -98,7 +107,13 @@ export class Limiter {
     if (!share.hasStarted()) share.restart(now, 0, this.#sent)
     this.#sent += cost
     const gapMs = share.gapMs(cost)
-    if (Number.isNaN(this.#arrivalAt) || Number.isNaN(gapMs)) return
+    if (Number.isNaN(this.#arrivalAt)) {
+      if (now - this.#sentAt > LONGEST_PAUSE_MS) share.addIdle(now - this.#sentAt - LONGEST_PAUSE_MS)
+      this.#sentAt = now
+      return
+    }
+    // Told of a level, and not yet long enough to have a rate.
+    if (Number.isNaN(gapMs)) return
     const room = now - this.#arrivalAt
     if (room > this.#depthMs) {
       share.addIdle(room - this.#depthMs)
@@ -149,6 +164,7 @@ export class Limiter {
    * @param draw in [0, 1): how late after the wait we come back.
    */
   refused(cost: number, retryAfterMs: number, sentAt: number, now: number, draw: number): void {
+    const isFirst = Number.isNaN(this.#share.rate)
     this.#sent -= cost
     const backlogMs = retryAfterMs - Math.min(cost * this.#fitMs, retryAfterMs)
     this.#share.measure(now, backlogMs, this.#sent)
@@ -158,7 +174,8 @@ export class Limiter {
       this.#learn(retryAfterMs)
     }
     const gapMs = this.#share.gapMs(cost)
-    const lateMs = this.#isSliced(gapMs) ? Math.floor(draw * (gapMs / SLICE_MS + 1)) * SLICE_MS : draw * this.#repeats * gapMs
+    // While nothing else is known, the word of the backend is enough: the pool's cooldown has its own jitter.
+    const lateMs = isFirst ? 0 : this.#isSliced(gapMs) ? Math.floor(draw * (gapMs / SLICE_MS + 1)) * SLICE_MS : draw * this.#repeats * gapMs
     this.#arrivalAt = now + backlogMs + lateMs
     this.#bound(now, backlogMs)
   }

@@ -19,21 +19,35 @@ const LONGEST_MEMORY_MS = 300_000
 /** A rate from less than a second of a server's time is an accident. */
 const LEAST_TIME_MS = 1_000
 
+/** With one refusal to go by: faster than that is no pace. */
+const SHORTEST_WAIT_MS = 100
+
 /** The longest window that the services enforce is a minute: in each we send something, or we would never learn. */
 const LONGEST_GAP_MS = 60_000
 
-/** While our pace binds and nobody says no it rises by 3 % a minute: a refusal costs a process about as much, once a minute. */
-const SLOWEST_GROWTH = 5e-7
-/** Ever faster (by e in so many milliseconds, or requests where those take longer): a limit that has doubled is found in three to seven minutes. */
-const ACCELERATION_MS = 60_000
+/**
+ * While our pace binds and nobody says no, the rate rises by 12 % a minute, or by 0.12 % with a request where that is less:
+ * one refusal in some forty requests is what feeling for a limit costs.
+ */
+const SLOWEST_GROWTH = 2e-6
+const SLOWEST_STEP = 1.2e-3
+/**
+ * Growth itself grows by e in half a minute, or in fifty requests where those take longer, but in three minutes at the
+ * latest: a limit that has doubled is found in one and a half to seven minutes.
+ */
+const ACCELERATION_MS = 30_000
 const ACCELERATION_REQUESTS = 50
 const SLOWEST_ACCELERATION_MS = 180_000
 /** A refusal makes growth slow again. It tells the server's rate to within a few per cent. */
 const GROWTH_CUT = 8
-/** At first nothing is known: the rate doubles in less than a second. */
-const FIRST_GROWTH = 1e-3
-/** But never by more than this with one request: the answer has to have a chance to come. */
-const FASTEST_STEP = 0.1
+/** After the first refusal little is known: by a third in a quarter of a minute. */
+const FIRST_GROWTH = 2e-5
+/** After minutes without any refusal by e in ten seconds: the limit may be anywhere. */
+const FASTEST_GROWTH = 1e-4
+/** From nothing (TCP calls this its slow start) by e in ten seconds. */
+const SLOW_START = 1e-4
+/** Never by more than this with one request: its answer has to have a chance to come. */
+const FASTEST_STEP = 0.05
 
 export class Share {
   /** Cost per millisecond; NaN until it was measured. */
@@ -84,9 +98,11 @@ export class Share {
     if (this.#costSum > 0 && this.#timeSum >= LEAST_TIME_MS) this.#rate = this.#costSum / this.#timeSum
   }
 
-  /** Where nothing was ever admitted: one request like this in each wait. */
+  /** Where nothing was ever admitted: one request like this in each wait, and quickly more while nobody says no. */
   assume(cost: number, waitMs: number): void {
-    if (!(this.#rate > 0)) this.#rate = cost / Math.max(waitMs, LEAST_TIME_MS)
+    if (this.#rate > 0) return
+    this.#rate = cost / Math.max(waitMs, SHORTEST_WAIT_MS)
+    this.#growth = SLOW_START
   }
 
   addIdle(ms: number): void {
@@ -101,10 +117,10 @@ export class Share {
   grow(gapMs: number, windowMs: number): void {
     this.#rate *= 1 + Math.min(this.#growth * gapMs, gapMs / windowMs, FASTEST_STEP)
     const slowest = Math.min(SLOWEST_ACCELERATION_MS, ACCELERATION_REQUESTS * gapMs)
-    this.#growth = Math.min(FIRST_GROWTH, this.#growth * (1 + Math.min(1, gapMs / Math.max(ACCELERATION_MS, slowest))))
+    this.#growth = Math.min(Math.max(FASTEST_GROWTH, this.#growth), this.#growth * (1 + Math.min(1, gapMs / Math.max(ACCELERATION_MS, slowest))))
   }
 
   slowDown(): void {
-    this.#growth = Math.max(SLOWEST_GROWTH, this.#growth / GROWTH_CUT)
+    this.#growth = Math.max(Math.min(SLOWEST_GROWTH, SLOWEST_STEP / this.#lastGapMs), this.#growth / GROWTH_CUT)
   }
 }

@@ -1,0 +1,27 @@
+import { parseArgs } from 'node:util'
+
+/** In the order in which they run. */
+export const PARTS = ['pure', 'end-to-end', 'failover', 'scale'] as const
+
+export type PartName = typeof PARTS[number]
+
+export interface Arguments {
+  readonly parts: readonly PartName[]
+  readonly json: boolean
+  readonly quick: boolean
+}
+
+/** @throws when there is a word that it does not know. */
+export function readArguments(words: readonly string[]): Arguments {
+  const { values } = parseArgs({
+    args: [...words],
+    options: { part: { type: 'string', multiple: true }, json: { type: 'boolean' }, quick: { type: 'boolean' } },
+  })
+  return { parts: values.part?.map(checkPart) ?? PARTS, json: values.json ?? false, quick: values.quick ?? false }
+}
+
+function checkPart(word: string): PartName {
+  const part = PARTS.find((name) => name === word)
+  if (part === undefined) throw new Error(`--part: must be one of ${PARTS.join(', ')}, got "${word}"`)
+  return part
+}

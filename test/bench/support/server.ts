@@ -1,0 +1,72 @@
+/** The backends of the benchmarks: a program of its own, so that its work is not counted as the client's. */
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { answerCalls } from './child.js'
+
+const JSON_BODY = Buffer.from(JSON.stringify({ id: 'chatcmpl-1', choices: [{ message: { role: 'assistant', content: 'Hello.' } }] }))
+const EVENT = `data: ${JSON.stringify({ id: 'chatcmpl-1', object: 'chat.completion.chunk', choices: [{ delta: { content: ' token' } }] })}\n\n`
+
+/** A short answer of a chat model. */
+const EVENTS = 64
+
+/** Whole answers at once, an event stream, always a 429 that says "at once", or an answer that waits to be let go. */
+export type Manner = 'json' | 'events' | 'throttled' | 'held'
+
+/** Requests that have arrived whole and wait for their answer, or for its end. */
+const held: ServerResponse[] = []
+let awaited: { count: number; resolve: () => void } | undefined
+
+const MANNERS: Readonly<Record<Manner, (response: ServerResponse) => void>> = {
+  json(response) {
+    response.writeHead(200, { 'content-type': 'application/json', 'content-length': JSON_BODY.byteLength }).end(JSON_BODY)
+  },
+  events(response) {
+    response.writeHead(200, { 'content-type': 'text/event-stream' })
+    let left = EVENTS
+    const next = (): void => {
+      if (left-- === 0) response.end('data: [DONE]\n\n')
+      else response.write(EVENT, () => setImmediate(next))
+    }
+    next()
+  },
+  throttled(response) {
+    response.writeHead(429, { 'retry-after-ms': '0', 'content-length': '2' }).end('{}')
+  },
+  held(response) {
+    held.push(response)
+    if (held.length === awaited?.count) awaited.resolve()
+  },
+}
+
+const calls = {
+  /** @returns the base URL of a server that answers in this manner once it has read the request. */
+  async listen(manner: Manner): Promise<string> {
+    const answer = MANNERS[manner]
+    const listener: RequestListener = (request: IncomingMessage, response) => {
+      // The client may be stopped in the middle.
+      response.on('error', () => {})
+      request.on('end', () => { answer(response) }).on('error', () => {}).resume()
+    }
+    const server = createServer({ keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 0 }, listener)
+    await new Promise<void>((resolve) => { server.listen({ port: 0, host: '127.0.0.1', backlog: 4_096 }, resolve) })
+    return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  },
+
+  /** Fulfils when so many requests are held. */
+  async arrived(count: number): Promise<void> {
+    if (held.length < count) await new Promise<void>((resolve) => { awaited = { count, resolve } })
+  },
+
+  /** Sends the headers to all that are held, and nothing more. */
+  begin(): void {
+    for (const response of held) response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders()
+  },
+
+  end(): void {
+    for (const response of held.splice(0)) response.end('data: [DONE]\n\n')
+  },
+}
+
+export type ServerCalls = typeof calls
+
+answerCalls(calls)

@@ -25,6 +25,7 @@ describe('the deployment in a path', () => {
       assert.equal(findDeployment(path), undefined, path)
     }
     assert.equal(findDeployment(`/deployments/${'x'.repeat(257)}/`), undefined)
+    assert.equal(findDeployment(`/deployments/${'x'.repeat(256)}/`), 'x'.repeat(256))
   })
 })
 

@@ -1,5 +1,6 @@
 import { AVAILABLE, transition, type Health, type HealthEvent } from './health.js'
 import { largestJitterMs } from './jitter.js'
+import type { LatencyGuard } from './latency-guard.js'
 import type { Pacer } from './pacer.js'
 import type { BackendConfig } from './types.js'
 
@@ -24,6 +25,8 @@ export class ScopeState {
   /** Monotonic time of the last attempt or cooldown. */
   usedAt: number
   pacer: Pacer | undefined
+  /** From the first success on, unless it is switched off. */
+  guard: LatencyGuard | undefined = undefined
 
   constructor(name: string, pacer: Pacer | undefined, now: number) {
     this.name = name

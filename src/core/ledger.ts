@@ -2,6 +2,7 @@ import { PoolAttempt } from './attempt.js'
 import type { Backend, ScopeState } from './backend.js'
 import { classify, isDelivered, mayBeThrottled } from './classify.js'
 import { AVAILABLE, type HealthEvent, type Probing } from './health.js'
+import { LatencyGuard } from './latency-guard.js'
 import { readRetryAfter } from './retry-after.js'
 import type {
   AttemptEnd, BackendConfig, OutcomeClass, PoolConfig, PoolListener, PoolRequest, ResponseHeaders, System,
@@ -48,7 +49,7 @@ export class Ledger<B extends BackendConfig> {
 
   /** Response headers. @returns what they mean. */
   answer(
-    attempt: PoolAttempt<B>, status: number, headers: ResponseHeaders, config: Pick<PoolConfig, 'cooldownMs' | 'maxCooldownMs'>, now: number,
+    attempt: PoolAttempt<B>, status: number, headers: ResponseHeaders, config: Pick<PoolConfig, 'cooldownMs' | 'maxCooldownMs' | 'latencyGuard'>, now: number,
   ): OutcomeClass {
     const { target, scope } = attempt
     const hint = mayBeThrottled(status) ? readRetryAfter(headers, config.maxCooldownMs, this.#system) : undefined
@@ -58,7 +59,11 @@ export class Ledger<B extends BackendConfig> {
     // A key that an update has replaced since is no reason to keep the new one out.
     const isOutdated = outcome === 'misconfigured' && attempt.backend !== target.config
     this.#conclude(attempt, outcome, isOutdated ? 'release' : HEALTH_EVENTS[outcome], now)
-    if (outcome === 'success') target.lastLatencyMs = attempt.latencyMs
+    if (outcome === 'success') {
+      target.lastLatencyMs = attempt.latencyMs
+      if (config.latencyGuard) (scope.guard ??= new LatencyGuard()).observe(attempt.latencyMs, now)
+      else scope.guard = undefined
+    }
     if (outcome === 'throttled') {
       this.changes++
       if (scope.coolDown(hint?.ms ?? config.cooldownMs, this.#random, now)) {

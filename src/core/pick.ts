@@ -65,7 +65,9 @@ export class Picker<B extends BackendConfig> {
     }
     for (let draws = Math.min(ready.count, DRAWS); draws > 0; draws--) {
       const position = ready.draw(this.#random)
-      const pacer = lane.states[position]?.pacer
+      const state = lane.states[position]
+      if (state?.guard?.spills(state.inFlight) === true) continue
+      const pacer = state?.pacer
       if (pacer === undefined) return roster.backends[position]
       if (pacer.waitMs(request.bodyBytes, now) > 0) continue
       const headroom = pacer.headroom(now)
@@ -97,6 +99,7 @@ function look<B extends BackendConfig>(
 ): void {
   const tried = request === undefined ? undefined : triedBy<B>(request)
   survey.reset()
+  let slow = -1
   let position = 0
   for (const end of roster.tierEnds) {
     for (; position < end; position++) {
@@ -123,10 +126,13 @@ function look<B extends BackendConfig>(
         if (attempt !== undefined) waitMs = attempt.outcome === 'throttled' ? AT_ONCE_MS : Infinity
       }
       if (waitMs > 0) survey.throttledMs = Math.min(survey.throttledMs, waitMs)
+      else if (request !== undefined && state?.guard?.spills(state.inFlight) === true) slow = slow < 0 ? position : slow
       else survey.add(position, share)
     }
     if (survey.count > 0) return
   }
+  // Slow is better than nobody.
+  if (slow >= 0) survey.add(slow, 1)
 }
 
 /** Of those out, the one that may be probed soonest; a backend that is being probed comes last. */

@@ -1,0 +1,42 @@
+import { Agent, Dispatcher } from 'undici'
+import type { PoolStatus } from '../../src/core/types.js'
+import { Engine } from '../../src/engine.js'
+import type { BalancerOptions } from '../../src/options.js'
+import { fromUndici, toUndici } from '../../src/undici/handlers.js'
+import { PEER_TAKES_LEGACY_HANDLERS } from '../../src/undici/peer.js'
+import type { Inner } from '../../src/undici/request-context.js'
+import { VirtualSystem } from './virtual-system.js'
+
+/**
+ * The balancer over real sockets, but on the test's own clock and chance: cooldowns, backoffs and waits end when the
+ * test says so. Otherwise it does what `PriorityBalancer` does.
+ */
+export class VirtualBalancer extends Dispatcher {
+  readonly system: VirtualSystem
+  readonly engine: Engine
+  readonly #agent: Dispatcher
+  readonly #inner: Inner
+
+  constructor(options: BalancerOptions, seed = 1) {
+    super()
+    this.system = new VirtualSystem(seed)
+    this.engine = new Engine(options, this.system)
+    const agent = options.dispatcher ?? new Agent()
+    this.#agent = agent
+    this.#inner = { dispatch: (opts, handler) => agent.dispatch(opts as Dispatcher.DispatchOptions, toUndici(handler)), takesLegacy: PEER_TAKES_LEGACY_HANDLERS, isMockActive: false }
+  }
+
+  override dispatch(opts: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
+    return this.engine.dispatch(this.#inner, opts as Parameters<Engine['dispatch']>[1], fromUndici(handler))
+  }
+
+  status(): PoolStatus {
+    return this.engine.status()
+  }
+
+  /** Ends everything at once, the connections included. */
+  override async destroy(): Promise<void> {
+    await this.engine.destroy(new Error('the test is over'))
+    await this.#agent.destroy()
+  }
+}

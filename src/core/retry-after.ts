@@ -1,3 +1,4 @@
+import { readDuration, readNumber, readText, type HeaderValue } from './header-values.js'
 import { HeaderReader } from './headers.js'
 import type { CooldownSource, ResponseHeaders, System } from './types.js'
 
@@ -18,8 +19,6 @@ const reader = new HeaderReader([
 
 /** Nobody means to be left alone for more than a year: such a value is a mistake, and the next source is better. */
 const ABSURD_MS = 365 * 24 * 3_600_000
-
-const UNIT_MS: Readonly<Record<string, number>> = { h: 3_600_000, m: 60_000, s: 1_000, ms: 1, us: 1e-3, 'µs': 1e-3, ns: 1e-6 }
 
 /**
  * Reads how long an answer asks to be left alone: `retry-after-ms`, `x-ms-retry-after-ms`, `retry-after` (seconds, also
@@ -56,44 +55,20 @@ function longer(a: RetryHint | undefined, b: RetryHint | undefined): RetryHint |
   return b.ms > a.ms ? b : a
 }
 
-/** Digits with an optional fraction, or NaN. Not `Number()`: that takes '', '0x10', '1e9' and 'Infinity'. */
-function readNumber(text: string | undefined): number {
-  const trimmed = trim(text)
-  return /^\d+(?:\.\d+)?$/.test(trimmed) ? Number(trimmed) : NaN
-}
-
-function readSecondsOrDate(text: string | undefined, system: Pick<System, 'wallNow'>): number {
-  const seconds = readNumber(text)
-  return Number.isNaN(seconds) ? readDate(text, system) : seconds * 1_000
+function readSecondsOrDate(value: HeaderValue | undefined, system: Pick<System, 'wallNow'>): number {
+  const seconds = readNumber(value)
+  return Number.isNaN(seconds) ? readDate(value, system) : seconds * 1_000
 }
 
 /** The three forms of RFC 9110 section 5.6.7 begin with the day's name; `Date.parse` alone would take almost anything. */
-function readDate(text: string | undefined, system: Pick<System, 'wallNow'>): number {
-  const trimmed = trim(text)
-  if (!/^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)/.test(trimmed)) return NaN
+function readDate(value: HeaderValue | undefined, system: Pick<System, 'wallNow'>): number {
+  const text = readText(value)
+  if (!/^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)/.test(text)) return NaN
   // The form of asctime() names no zone and means GMT, where Date.parse would take local time.
-  return Date.parse(trimmed.endsWith('GMT') ? trimmed : `${trimmed} GMT`) - system.wallNow()
-}
-
-/** Go's durations as OpenAI writes them (`17ms`, `6m0s`, `1h2m3.5s`), or Azure's whole seconds. NaN when it is neither. */
-function readDuration(text: string | undefined): number {
-  const trimmed = trim(text)
-  const seconds = readNumber(trimmed)
-  if (!Number.isNaN(seconds)) return seconds * 1_000
-  if (!/^(?:\d+(?:\.\d+)?(?:h|ms|m|s|us|µs|ns))+$/.test(trimmed)) return NaN
-  let ms = 0
-  for (const [, amount, unit] of trimmed.matchAll(/(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)/g)) {
-    // The expression has both groups, and names no other unit.
-    ms += Number(amount) * UNIT_MS[unit!]!
-  }
-  return ms
+  return Date.parse(text.endsWith('GMT') ? text : `${text} GMT`) - system.wallNow()
 }
 
 /** `-1` stands for "unknown" and is not "nothing left". */
-function isUsedUp(remaining: string | undefined): boolean {
+function isUsedUp(remaining: HeaderValue | undefined): boolean {
   return readNumber(remaining) === 0
-}
-
-function trim(text: string | undefined): string {
-  return text === undefined ? '' : text.trim()
 }

@@ -1,0 +1,137 @@
+/**
+ * Numbers and durations in headers, read from bytes or text as undici hands them over. By hand: every answer of a backend
+ * that speaks of its limits has seven of them, and making text of bytes costs more than reading them.
+ */
+
+/** Of a header that is repeated a list, of which the first counts. */
+export type HeaderValue = Uint8Array | string | readonly (Uint8Array | string)[]
+
+const ZERO = 0x30
+const NINE = 0x39
+const POINT = 0x2e
+const PERCENT = 0x25
+const SPACE = 0x20
+const TAB = 0x09
+const H = 0x68
+const M = 0x6d
+const N = 0x6e
+const S = 0x73
+const U = 0x75
+const MICRO = 0xb5
+/** With which the micro sign begins in UTF-8. */
+const UTF8_LEAD = 0xc2
+
+/** Longer than any number or duration that makes sense ("100h59m59.999999999s"); keeps garbage cheap, and its numbers finite. */
+const LONGEST_NUMBER = 20
+
+/** No text that is read is longer ("Wednesday, 09-Nov-94 08:49:37 GMT" has 33 characters). */
+const LONGEST_TEXT = 64
+
+/** Goes over one value from left to right. There is one, which is used anew for every value. */
+class Scanner {
+  #text: Uint8Array | string = ''
+  #at = 0
+  #end = 0
+
+  /** @returns whether there is anything to read, white space around it apart. */
+  begin(value: HeaderValue | undefined): boolean {
+    const text = firstOf(value)
+    if (text === undefined || text.length > LONGEST_TEXT) return false
+    this.#text = text
+    this.#at = 0
+    this.#end = text.length
+    while (this.#at < this.#end && isSpace(this.#codeAt(this.#end - 1))) this.#end--
+    while (this.#at < this.#end && isSpace(this.#codeAt(this.#at))) this.#at++
+    const length = this.#end - this.#at
+    return length > 0 && length <= LONGEST_NUMBER
+  }
+
+  get isAtEnd(): boolean {
+    return this.#at === this.#end
+  }
+
+  /** Digits with an optional fraction, or NaN. Not `Number()`: that takes '', '0x10', '1e9' and 'Infinity'. */
+  readAmount(): number {
+    let amount = 0
+    let scale = 0
+    let digits = 0
+    for (; this.#at < this.#end; this.#at++) {
+      const code = this.#codeAt(this.#at)
+      if (code >= ZERO && code <= NINE) {
+        amount = amount * 10 + code - ZERO
+        scale *= 10
+        digits++
+      } else if (code === POINT && scale === 0 && digits > 0) {
+        scale = 1
+        digits = 0
+      } else break
+    }
+    if (digits === 0) return NaN
+    return scale === 0 ? amount : amount / scale
+  }
+
+  /** Moves past this character, if it comes next. */
+  skip(code: number): boolean {
+    if (this.isAtEnd || this.#codeAt(this.#at) !== code) return false
+    this.#at++
+    return true
+  }
+
+  /** Milliseconds of the unit that comes next; NaN when it is none of Go's. */
+  readUnit(): number {
+    if (this.skip(S)) return 1_000
+    if (this.skip(H)) return 3_600_000
+    if (this.skip(M)) return this.skip(S) ? 1 : 60_000
+    if (this.skip(N)) return this.skip(S) ? 1e-6 : NaN
+    this.skip(UTF8_LEAD)
+    return (this.skip(U) || this.skip(MICRO)) && this.skip(S) ? 1e-3 : NaN
+  }
+
+  #codeAt(at: number): number {
+    const text = this.#text
+    // The callers stay before the end.
+    return typeof text === 'string' ? text.charCodeAt(at) : text[at]!
+  }
+}
+
+const scanner = new Scanner()
+
+/** Digits with an optional fraction; NaN for anything else. */
+export function readNumber(value: HeaderValue | undefined): number {
+  if (!scanner.begin(value)) return NaN
+  const amount = scanner.readAmount()
+  return scanner.isAtEnd ? amount : NaN
+}
+
+/** The same, with or without a percent sign. */
+export function readPercent(value: HeaderValue | undefined): number {
+  if (!scanner.begin(value)) return NaN
+  const amount = scanner.readAmount()
+  scanner.skip(PERCENT)
+  return scanner.isAtEnd ? amount : NaN
+}
+
+/** In milliseconds: Go's durations as OpenAI writes them (`17ms`, `6m0s`, `1h2m3.5s`), or Azure's whole seconds. NaN when it is neither. */
+export function readDuration(value: HeaderValue | undefined): number {
+  if (!scanner.begin(value)) return NaN
+  const amount = scanner.readAmount()
+  if (scanner.isAtEnd) return amount * 1_000
+  let ms = amount * scanner.readUnit()
+  while (!scanner.isAtEnd && ms >= 0) ms += scanner.readAmount() * scanner.readUnit()
+  return ms
+}
+
+/** As text, white space around it removed; `''` when there is none, or too much of it. */
+export function readText(value: HeaderValue | undefined): string {
+  const text = firstOf(value)
+  if (text === undefined || text.length > LONGEST_TEXT) return ''
+  return (typeof text === 'string' ? text : String.fromCharCode(...text)).trim()
+}
+
+function firstOf(value: HeaderValue | undefined): Uint8Array | string | undefined {
+  return value === undefined || typeof value === 'string' || value instanceof Uint8Array ? value : value[0]
+}
+
+function isSpace(code: number): boolean {
+  return code === SPACE || code === TAB
+}

@@ -38,7 +38,7 @@ export class OutgoingRequest implements Original {
   make(backend: Destination, credential: string | undefined, isMockActive: boolean): DispatchOptions {
     const rewritten = this.#model === undefined ? undefined : rewriteModel(this.body, this.#model, backend)
     const contentLength = rewritten?.byteLength ?? (hasRepeatedContentLength(this.headers) ? readContentLength(this.headers) : undefined)
-    const body = rewritten ?? this.body.open()
+    const body = rewritten ?? this.body.open(isMockActive)
     return rewriteRequest(this, backend, credential, isMockActive ? toMockBody(body) : body, contentLength)
   }
 }

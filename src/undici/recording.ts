@@ -64,6 +64,11 @@ export class Recording {
     return chunk
   }
 
+  /** While all of it is kept. */
+  get bytesRead(): number {
+    return this.#bytes
+  }
+
   get ended(): boolean {
     return this.#ended
   }

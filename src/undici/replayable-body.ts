@@ -6,17 +6,23 @@
  */
 import { isNodeStream, Recording, type Chunk } from './recording.js'
 
-/** Small bodies of several chunks are sent as one: cheaper for undici than an iterable. A page-sized copy costs nothing. */
+/**
+ * A body that was collected goes out as one Buffer up to here: undici writes that faster than an iterable, but holds on
+ * to it until the response has ended. Of a longer one it is given only the right to read it.
+ */
 const JOIN_BYTES = 65_536
 
 export class ReplayableBody {
   readonly #body: unknown
   readonly #recording: Recording | undefined
-  #collected: Chunk[] | undefined
+  /** Whether undici learns the length from the headers: of an iterable it learns it from nowhere else. */
+  readonly #hasLengthHeader: boolean
+  #collected: Collected | undefined
 
-  private constructor(body: unknown, recording: Recording | undefined) {
+  private constructor(body: unknown, recording: Recording | undefined, hasLengthHeader: boolean) {
     this.#body = body
     this.#recording = recording
+    this.#hasLengthHeader = hasLengthHeader
   }
 
   /**
@@ -24,8 +30,8 @@ export class ReplayableBody {
    * @param maxReplayBytes a longer body streams through and is not kept
    */
   static of(body: unknown, contentLength: number | undefined, maxReplayBytes: number): ReplayableBody {
-    if (!isSingleUse(body)) return new ReplayableBody(body, undefined)
-    return new ReplayableBody(body, new Recording(body, contentLength ?? endedLength(body), maxReplayBytes))
+    const recording = isSingleUse(body) ? new Recording(body, contentLength ?? endedLength(body), maxReplayBytes) : undefined
+    return new ReplayableBody(body, recording, contentLength !== undefined)
   }
 
   /** True when the whole body should be read before the first attempt: its length was announced and it fits. */
@@ -35,7 +41,8 @@ export class ReplayableBody {
 
   /** Reads the whole body. Rejects with the source's own error. */
   async collect(): Promise<void> {
-    this.#collected = await this.#recording?.collect()
+    const chunks = await this.#recording?.collect()
+    this.#collected = chunks === undefined ? undefined : new Collected(chunks)
   }
 
   /** Whether another attempt can be made now. */
@@ -50,12 +57,12 @@ export class ReplayableBody {
 
   /** The first bytes of the body, at least `length` of them where there are so many. Undefined when it is not in hand. */
   head(length: number): Uint8Array | undefined {
-    const body = this.#collected ?? this.#body
+    if (this.#collected !== undefined) return this.#collected.join(length)
+    const body = this.#body
     // A character is at least one byte.
     if (typeof body === 'string') return Buffer.from(body.length > length ? body.slice(0, length) : body)
     if (ArrayBuffer.isView(body)) return new Uint8Array(body.buffer, body.byteOffset, body.byteLength)
-    if (body instanceof ArrayBuffer) return new Uint8Array(body)
-    return this.#collected === undefined ? undefined : joinUpTo(this.#collected, length)
+    return body instanceof ArrayBuffer ? new Uint8Array(body) : undefined
   }
 
   /** Length in bytes as far as it can be told without reading: 0 for none or unknown. */
@@ -67,19 +74,24 @@ export class ReplayableBody {
     return isBlobLike(body) ? body.size : 0
   }
 
-  /** What to hand to undici for one attempt. */
-  open(): unknown {
-    if (this.#recording === undefined) return this.#body
-    if (this.#collected === undefined) return this.#recording.open()
-    if (this.#collected.length === 1) return this.#collected[0]
-    if (this.#collected.length === 0) return null
-    // An array can be iterated again and again.
-    return this.#recording.byteLength <= JOIN_BYTES ? joinUpTo(this.#collected, Infinity) : this.#collected
+  /**
+   * What to hand to undici for one attempt.
+   * @param inOnePiece where it can be had so
+   */
+  open(inOnePiece: boolean): unknown {
+    const recording = this.#recording
+    if (recording === undefined) return this.#body
+    if (this.#collected === undefined) return recording.open()
+    // Shorter than announced: left as it is, because undici notices that with an iterable only.
+    if (recording.bytesRead !== recording.byteLength) return this.#collected
+    if (recording.byteLength === 0) return null
+    return inOnePiece || recording.byteLength <= JOIN_BYTES || !this.#hasLengthHeader ? this.#collected.join(Infinity) : this.#collected
   }
 
   /** No further attempt will be made: what was kept for one is let go. The attempt under way reads on. */
   release(): void {
     this.#recording?.release()
+    this.#collected?.release()
     this.#collected = undefined
   }
 
@@ -118,21 +130,38 @@ function tagOf(body: object): unknown {
   return (body as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag]
 }
 
-function toBytes(chunk: Chunk): Uint8Array {
-  return typeof chunk === 'string' ? Buffer.from(chunk) : chunk
+/** The whole of a body, to be sent any number of times, until it is released. Who has begun to read it then reads on. */
+class Collected implements Iterable<Chunk> {
+  #chunks: readonly Chunk[]
+
+  constructor(chunks: readonly Chunk[]) {
+    this.#chunks = chunks
+  }
+
+  [Symbol.iterator](): Iterator<Chunk> {
+    return this.#chunks[Symbol.iterator]()
+  }
+
+  /** One piece, of whole chunks, that holds at least the first `length` bytes. */
+  join(length: number): Uint8Array {
+    const [first] = this.#chunks
+    if (first !== undefined && (this.#chunks.length === 1 || Buffer.byteLength(first) >= length)) return toBytes(first)
+    const parts: Uint8Array[] = []
+    let bytes = 0
+    for (const chunk of this.#chunks) {
+      if (bytes >= length) break
+      const part = toBytes(chunk)
+      parts.push(part)
+      bytes += part.byteLength
+    }
+    return Buffer.concat(parts)
+  }
+
+  release(): void {
+    this.#chunks = []
+  }
 }
 
-/** One piece, of whole chunks, that holds at least the first `length` bytes. */
-function joinUpTo(chunks: readonly Chunk[], length: number): Uint8Array {
-  const [first] = chunks
-  if (first !== undefined && (chunks.length === 1 || toBytes(first).byteLength >= length)) return toBytes(first)
-  const parts: Uint8Array[] = []
-  let bytes = 0
-  for (const chunk of chunks) {
-    if (bytes >= length) break
-    const part = toBytes(chunk)
-    parts.push(part)
-    bytes += part.byteLength
-  }
-  return Buffer.concat(parts)
+function toBytes(chunk: Chunk): Uint8Array {
+  return typeof chunk === 'string' ? Buffer.from(chunk) : chunk
 }

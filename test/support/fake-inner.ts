@@ -1,0 +1,166 @@
+import type { Duplex } from 'node:stream'
+import type { AnyHandler, AnyHeaders, Controller, CurrentHandler, DispatchOptions, LegacyHandler } from '../../src/undici/handlers.js'
+import { toParsed, toRaw } from '../../src/undici/response-headers.js'
+import type { Inner } from '../../src/undici/request-context.js'
+import type { Style } from './recording-handler.js'
+
+/** A dispatcher that the test plays by hand: what undici says to a handler, in the style of either major, without sockets. */
+export class FakeInner implements Inner {
+  readonly takesLegacy: boolean
+  isMockActive = false
+  readonly calls: FakeCall[] = []
+  readonly #style: Style
+  /** Called inside `dispatch`. */
+  onDispatch: ((call: FakeCall) => void) | undefined
+  /** What `dispatch` returns. */
+  result = true
+
+  constructor(style: Style) {
+    this.#style = style
+    this.takesLegacy = style === 'old'
+  }
+
+  readonly dispatch = (opts: DispatchOptions, handler: AnyHandler): boolean => {
+    const call = new FakeCall(opts, handler, this.#style)
+    this.calls.push(call)
+    this.onDispatch?.(call)
+    return this.result
+  }
+
+  /** The attempt that was begun last. */
+  get last(): FakeCall {
+    const call = this.calls.at(-1)
+    if (call === undefined) throw new Error('nothing was dispatched')
+    return call
+  }
+}
+
+/** One attempt on the wire that is not there. An abort is reported back at once, as undici does it. */
+export class FakeCall {
+  readonly opts: DispatchOptions
+  readonly handler: CurrentHandler & LegacyHandler
+  readonly #style: Style
+  readonly #controller: FakeController
+  /** Reasons of aborts, in order. */
+  readonly aborts: unknown[] = []
+  /** Whether undici would have stopped to read. */
+  paused = false
+  resumes = 0
+  #over = false
+
+  constructor(opts: DispatchOptions, handler: AnyHandler, style: Style) {
+    this.opts = opts
+    this.handler = handler
+    this.#style = style
+    this.#controller = new FakeController(this)
+  }
+
+  get headers(): string[] {
+    return (this.opts.headers as string[] | undefined) ?? []
+  }
+
+  start(): this {
+    if (this.#style === 'new') this.handler.onRequestStart?.(this.#controller, null)
+    else this.handler.onConnect?.((reason) => { this.abort(reason) })
+    return this
+  }
+
+  respond(status: number, headers: AnyHeaders = {}, message = ''): this {
+    if (this.#style === 'new') {
+      this.#controller.rawHeaders = headers
+      this.handler.onResponseStart?.(this.#controller, status, toParsed(headers), message)
+    } else if (this.handler.onHeaders?.(status, toRaw(headers), () => { this.#resume() }, message) === false) this.paused = true
+    return this
+  }
+
+  data(text: string | Buffer): this {
+    const chunk = typeof text === 'string' ? Buffer.from(text) : text
+    if (this.#style === 'new') this.handler.onResponseData?.(this.#controller, chunk)
+    else if (this.handler.onData?.(chunk) === false) this.paused = true
+    return this
+  }
+
+  end(trailers: AnyHeaders = {}): this {
+    this.#over = true
+    if (this.#style === 'new') {
+      this.#controller.rawTrailers = trailers
+      this.handler.onResponseEnd?.(this.#controller, toParsed(trailers))
+    } else this.handler.onComplete?.(toRaw(trailers))
+    return this
+  }
+
+  upgrade(status: number, headers: AnyHeaders, socket: Duplex): unknown {
+    if (this.#style === 'old') return this.handler.onUpgrade?.(status, toRaw(headers), socket)
+    this.#controller.rawHeaders = headers
+    return this.handler.onRequestUpgrade?.(this.#controller, status, toParsed(headers), socket)
+  }
+
+  fail(error: unknown): this {
+    this.#over = true
+    if (this.#style === 'new') this.handler.onResponseError?.(this.#controller, error as Error)
+    else this.handler.onError?.(error as Error)
+    return this
+  }
+
+  /** What undici does when a handler throws in a callback: it ends the request with that. */
+  callback(play: () => unknown): this {
+    try {
+      play()
+    } catch (error) {
+      this.#over = false
+      this.abort(error)
+    }
+    return this
+  }
+
+  abort(reason: unknown): void {
+    if (this.#over) return
+    this.aborts.push(reason)
+    this.fail(reason)
+  }
+
+  pauseReading(): void {
+    this.paused = true
+  }
+
+  resumeReading(): void {
+    this.#resume()
+  }
+
+  #resume(): void {
+    this.paused = false
+    this.resumes++
+  }
+}
+
+class FakeController implements Controller {
+  readonly #call: FakeCall
+  rawHeaders: AnyHeaders | null = null
+  rawTrailers: AnyHeaders | null = null
+  aborted = false
+  reason: Error | null = null
+
+  constructor(call: FakeCall) {
+    this.#call = call
+  }
+
+  get paused(): boolean {
+    return this.#call.paused
+  }
+
+  abort(reason?: Error): void {
+    if (this.aborted) return
+    this.aborted = true
+    this.reason = reason ?? null
+    this.#call.abort(reason)
+  }
+
+  pause(): void {
+    this.#call.pauseReading()
+  }
+
+  resume(): void {
+    if (this.#call.paused) this.#call.resumeReading()
+  }
+}
+

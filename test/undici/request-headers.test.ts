@@ -1,0 +1,118 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { flattenHeaders, hasRepeatedContentLength, readContentLength, rewriteHeaders, type RequestHeaders } from '../../src/undici/request-headers.js'
+import { deepFreeze } from '../support/freeze.js'
+
+const credential = { name: 'api-key', value: 'ours' }
+const none = { credential: undefined, contentLength: undefined }
+
+describe('headers in every shape that undici takes', () => {
+  test('a flat array and an object stay the very same', () => {
+    const flat = deepFreeze(['a', '1'])
+    const object = deepFreeze({ a: '1' })
+    assert.equal(flattenHeaders(flat), flat)
+    assert.equal(flattenHeaders(object), object)
+  })
+
+  test('a Map, Headers and a generator of pairs become a flat array', () => {
+    const pairs = function * (): Generator<[string, string]> { yield ['a', '1']; yield ['b', '2'] }
+    assert.deepEqual(flattenHeaders(new Map([['a', '1'], ['b', '2']])), ['a', '1', 'b', '2'])
+    assert.deepEqual(flattenHeaders(new Headers({ a: '1', b: '2' })), ['a', '1', 'b', '2'])
+    assert.deepEqual(flattenHeaders(pairs()), ['a', '1', 'b', '2'])
+  })
+
+  test('each set-cookie of Headers stays one of its own', () => {
+    const headers = new Headers()
+    headers.append('set-cookie', 'a')
+    headers.append('set-cookie', 'b')
+    assert.deepEqual(flattenHeaders(headers), ['set-cookie', 'a', 'set-cookie', 'b'])
+  })
+
+  test('nothing, and what is no object, is nothing', () => {
+    for (const headers of [null, undefined, 'a: 1', 7]) assert.equal(flattenHeaders(headers), undefined)
+  })
+
+  test('an iterable of something else than pairs becomes an array that undici refuses', () => {
+    for (const wrong of [['abc'], [['a']], [['a', '1'], ['b', '2', '3']], [['a', '1'], null]]) {
+      assert.equal((flattenHeaders(new Set<unknown>(wrong)) as unknown[]).length % 2, 1)
+    }
+  })
+})
+
+describe('the announced length', () => {
+  const lengths: readonly [RequestHeaders, number | undefined][] = [
+    [{ 'content-length': '42' }, 42],
+    [{ 'Content-Length': '42' }, 42],
+    [{ 'content-length': 42 }, 42],
+    [['x', 'content-length', 'CONTENT-LENGTH', '42'], 42],
+    [{ 'content-length': ['42'] }, 42],
+    [{ 'content-length': '3, 3' }, 3],
+    [{ 'content-length': ' 3 ' }, 3],
+    [{ 'content-length': '3, 4' }, undefined],
+    [{ 'content-length': '-1' }, undefined],
+    [{ 'content-length': '1e3' }, undefined],
+    [{ 'content-length': '' }, undefined],
+    [{ 'content-length': true }, undefined],
+    [{ 'content-lengths': '42' }, undefined],
+    [['content-length'], undefined],
+    [[7, '42'], undefined],
+    [{}, undefined],
+    [null, undefined],
+    [undefined, undefined],
+  ]
+  for (const [headers, length] of lengths) {
+    test(`${JSON.stringify(headers)} is ${length}`, () => { assert.equal(readContentLength(headers), length) })
+  }
+
+  test('a repetition that says the same is to be written anew; all else is undici\'s to judge', () => {
+    assert.equal(hasRepeatedContentLength({ 'content-length': '3, 3' }), true)
+    assert.equal(hasRepeatedContentLength(['content-length', '3,3,3']), true)
+    assert.equal(hasRepeatedContentLength({ 'content-length': '3' }), false)
+    assert.equal(hasRepeatedContentLength({ 'content-length': '3, 4' }), false)
+    assert.equal(hasRepeatedContentLength({ 'content-length': 3 }), false)
+    assert.equal(hasRepeatedContentLength({}), false)
+  })
+})
+
+describe('the headers of one attempt', () => {
+  test('are the caller\'s own object where nothing has to change', () => {
+    for (const headers of [deepFreeze({ 'api-key': 'callers', a: '1' }), deepFreeze(['authorization', 'callers']), undefined]) {
+      assert.equal(rewriteHeaders(headers, none), headers)
+    }
+  })
+
+  test('have no host, which is the backend\'s own', () => {
+    assert.deepEqual(rewriteHeaders(deepFreeze({ Host: 'east.example', a: '1' }), none), ['a', '1'])
+    assert.deepEqual(rewriteHeaders(deepFreeze(['a', '1', 'HOST', 'east.example']), none), ['a', '1'])
+  })
+
+  test('carry the backend\'s credential in place of whatever the caller has to prove who it is', () => {
+    const theirs = { 'API-Key': 'k', Authorization: 'Bearer t', 'Ocp-Apim-Subscription-Key': 's', 'x-mine': ['1', '2'] }
+    const expected = ['x-mine', ['1', '2'], 'api-key', 'ours']
+    assert.deepEqual(rewriteHeaders(deepFreeze(theirs), { ...none, credential }), expected)
+    assert.deepEqual(rewriteHeaders(deepFreeze(Object.entries(theirs).flat()), { ...none, credential }), expected)
+  })
+
+  test('carry the credential also where the caller has sent no headers at all', () => {
+    assert.deepEqual(rewriteHeaders(undefined, { ...none, credential }), ['api-key', 'ours'])
+    assert.deepEqual(rewriteHeaders(null, { ...none, credential }), ['api-key', 'ours'])
+  })
+
+  test('leave a name alone that only begins like a credential\'s', () => {
+    assert.deepEqual(rewriteHeaders({ 'api-keys': 'a', 'x-authorization': 'b' }, { ...none, credential }), ['api-keys', 'a', 'x-authorization', 'b', 'api-key', 'ours'])
+  })
+
+  test('carry a new length in place of the caller\'s, however often that is there', () => {
+    assert.deepEqual(rewriteHeaders(['Content-Length', '3', 'content-length', '3', 'a', '1'], { ...none, contentLength: 5 }), ['a', '1', 'content-length', '5'])
+    assert.deepEqual(rewriteHeaders({ 'content-length': '3, 3' }, { ...none, contentLength: 3 }), ['content-length', '3'])
+  })
+
+  test('keep the odd entry that undici refuses the request for', () => {
+    assert.deepEqual(rewriteHeaders(['a', '1', 'b'], { ...none, credential }), ['a', '1', 'b', 'api-key', 'ours'])
+  })
+
+  test('keep names that are no strings, which are undici\'s to refuse', () => {
+    const name = Object.create(null) as object
+    assert.deepEqual(rewriteHeaders([name, '1'], { ...none, credential }), [name, '1', 'api-key', 'ours'])
+  })
+})

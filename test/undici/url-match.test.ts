@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import type { DispatchOptions } from '../../src/undici/handlers.js'
+import { isStateful, UrlMatcher } from '../../src/undici/url-match.js'
+
+const matcher = new UrlMatcher([
+  { origin: 'https://east.example', basePath: '/openai' },
+  { origin: 'https://east.example', basePath: '/openai/v1' },
+  { origin: 'https://bare.example', basePath: '' },
+  { origin: 'http://local.example:8080', basePath: '/v1' },
+])
+
+function match(origin: unknown, path: unknown, method = 'POST'): string | undefined {
+  return matcher.match({ origin, path, method } as DispatchOptions)
+}
+
+describe('a request is balanced when its URL starts with a base', () => {
+  const matches: readonly [what: string, origin: string, path: string, rest: string][] = [
+    ['below the base', 'https://east.example', '/openai/deployments/d/chat/completions?api-version=1', '/deployments/d/chat/completions?api-version=1'],
+    ['the longest base is its own', 'https://east.example', '/openai/v1/responses', '/responses'],
+    ['the base itself', 'https://east.example', '/openai', ''],
+    ['the base with a query', 'https://east.example', '/openai?x=1', '?x=1'],
+    ['the base with a slash', 'https://east.example', '/openai/', '/'],
+    ['a longer segment belongs to the shorter base', 'https://east.example', '/openai/v10/responses', '/v10/responses'],
+    ['upper case in scheme and host, which URLs do not know', 'HTTPS://East.EXAMPLE', '/openai/x', '/x'],
+    ['the default port, written down', 'https://east.example:443', '/openai/x', '/x'],
+    ['a slash after the origin', 'https://east.example/', '/openai/x', '/x'],
+    ['another port, where the base has it', 'http://local.example:8080', '/v1/x', '/x'],
+    ['a base without a path takes everything', 'https://bare.example', '/anything', '/anything'],
+    ['even two slashes, byte for byte', 'https://bare.example', '//east.example/x', '//east.example/x'],
+    ['two slashes after the base', 'https://east.example', '/openai//x', '//x'],
+    ['dots that are no dot segments', 'https://east.example', '/openai/v1.5/...x/.hidden/a..b', '/v1.5/...x/.hidden/a..b'],
+    ['percent signs that hide no dot segment', 'https://east.example', '/openai/deployments/my%20model%2Fa/x', '/deployments/my%20model%2Fa/x'],
+    ['dot segments in the query are only data', 'https://east.example', '/openai/x?path=/../etc&b=\\', '/x?path=/../etc&b=\\'],
+  ]
+  for (const [what, origin, path, rest] of matches) {
+    test(`${what}: ${origin}${path}`, () => { assert.equal(match(origin, path), rest) })
+  }
+
+  test('an URL object as origin', () => { assert.equal(match(new URL('https://east.example'), '/openai/x'), '/x') })
+})
+
+describe('a request passes untouched when its URL only looks like it', () => {
+  const strangers: readonly [what: string, origin: unknown, path: unknown, method?: string][] = [
+    ['another host that begins so', 'https://east.example.evil.test', '/openai/x'],
+    ['another host that ends so', 'https://notast.example', '/openai/x'],
+    ['a host with a dot at its end', 'https://east.example.', '/openai/x'],
+    ['a user name', 'https://east.example@evil.test', '/openai/x'],
+    ['a user name before the right host', 'https://user@east.example', '/openai/x'],
+    ['a password before the right host', 'https://:secret@east.example', '/openai/x'],
+    ['another scheme', 'http://east.example', '/openai/x'],
+    ['a scheme that is not HTTP', 'ftp://east.example', '/openai/x'],
+    ['another port', 'https://east.example:8443', '/openai/x'],
+    ['an origin with a path', 'https://east.example/openai', '/openai/x'],
+    ['an origin with a query', 'https://east.example/?x', '/openai/x'],
+    ['an origin with a fragment', 'https://east.example/#x', '/openai/x'],
+    ['an URL object with a user name', new URL('https://user@east.example'), '/openai/x'],
+    ['an URL object with a path', new URL('https://east.example/elsewhere'), '/openai/x'],
+    ['an URL object of another host', new URL('https://other.example'), '/openai/x'],
+    ['no origin', undefined, '/openai/x'],
+    ['an origin that is no URL', 'east.example', '/openai/x'],
+    ['another path', 'https://east.example', '/other'],
+    ['a longer first segment', 'https://east.example', '/openaix/y'],
+    ['upper case in the path, which is another path', 'https://east.example', '/OpenAI/x'],
+    ['a percent sign in the part that must match', 'https://east.example', '/open%61i/x'],
+    ['an encoded slash at the boundary', 'https://east.example', '/openai%2Fx'],
+    ['a fragment at the boundary', 'https://east.example', '/openai#x'],
+    ['a path in absolute form', 'https://bare.example', 'https://bare.example/x'],
+    ['an empty path', 'https://bare.example', ''],
+    ['a path that is no string', 'https://bare.example', 7],
+    ['CONNECT', 'https://bare.example', '/x', 'CONNECT'],
+    ['dot segments', 'https://east.example', '/openai/../admin'],
+    ['dot segments that lead nowhere', 'https://east.example', '/openai/./x'],
+    ['dot segments at the end', 'https://east.example', '/openai/..'],
+    ['dot segments before a query', 'https://east.example', '/openai/..?x'],
+    ['encoded dot segments', 'https://east.example', '/openai/%2e%2E/admin'],
+    ['half encoded dot segments', 'https://east.example', '/openai/.%2e/admin'],
+    ['dot segments behind an encoded slash', 'https://east.example', '/openai/x%2F..%2f..%2fadmin'],
+    ['dot segments behind an encoded backslash', 'https://east.example', '/openai/x%5c..%5Cadmin'],
+    ['dot segments with parameters', 'https://east.example', '/openai/..;a=b/admin'],
+    ['a backslash', 'https://east.example', '/openai/\\admin'],
+    ['a backslash behind a percent sign', 'https://east.example', '/openai/%20\\admin'],
+    ['dot segments below a base without a path', 'https://bare.example', '/../x'],
+  ]
+  for (const [what, origin, path, method] of strangers) {
+    test(`${what}: ${String(origin)} ${String(path)}`, () => { assert.equal(match(origin, path, method), undefined) })
+  }
+
+  test('options that are no object', () => {
+    assert.equal(matcher.match(null as unknown as DispatchOptions), undefined)
+    assert.equal(matcher.match(undefined as unknown as DispatchOptions), undefined)
+  })
+})
+
+test('after a thousand spellings of origins the right ones are still found', () => {
+  for (let i = 0; i < 2_100; i++) assert.equal(match(`https://host-${i}.example`, '/openai/x'), undefined)
+  assert.equal(match('https://east.example', '/openai/x'), '/x')
+  assert.equal(match('https://host-1.example', '/openai/x'), undefined)
+})
+
+describe('what lives on one backend is stateful', () => {
+  const stateful = [
+    '/files', '/files/file-1/content', '/openai/files?api-version=1', '/openai/v1/batches', '/v1/threads/t/runs', '/uploads', '/assistants',
+    '/vector_stores/vs', '/fine_tuning/jobs', '/evals', '/containers', '/conversations', '/openai/responses/resp_1', '/responses/resp_1/input_items?x',
+  ]
+  for (const rest of stateful) test(rest, () => { assert.equal(isStateful(rest), true) })
+})
+
+describe('what can be answered anywhere is not', () => {
+  const stateless = [
+    '', '/', '?x', '/responses', '/responses/', '/responses?api-version=preview', '/responses/?x', '/openai/responses?api-version=2025-04-01-preview', '/openai/v1/responses?x',
+    '/chat/completions', '/openai/deployments/files/chat/completions', '/deployments/files/images/edits', '/audio/transcriptions', '/filesystem', '/openai?files', '/v1?batches', '/openai/v1',
+    '?/files',
+  ]
+  for (const rest of stateless) test(rest === '' ? 'nothing after the base' : rest, () => { assert.equal(isStateful(rest), false) })
+})

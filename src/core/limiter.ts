@@ -47,6 +47,12 @@ const SLICE_MS = 1_000
  */
 const LONGEST_PAUSE_MS = 10_000
 
+/**
+ * Fewer requests than this are no measurement: 10 of them tell a rate within a third (1 / sqrt(10)). Until then a refusal
+ * is obeyed for as long as it says, by the pool's cooldown, and no pace is made of it.
+ */
+const LEAST_EVIDENCE = 10
+
 /** A refused process comes back within its gap, doubled at each refusal up to this: not all at one instant. */
 const LARGEST_REPEAT = 8
 
@@ -74,8 +80,9 @@ export class Limiter {
   #longestWaitMs = 0
   /** Monotonic time of the last request; only kept while no limit is known. */
   #sentAt = NaN
-  /** Cost that went out and was not refused, ever. */
+  /** Cost that went out and was not refused, ever; and in how many requests. */
   #sent = 0
+  #requests = 0
 
   /** An attempt keeps it, to tell later what came after it. */
   get sentCost(): number {
@@ -106,6 +113,7 @@ export class Limiter {
     const share = this.#share
     if (!share.hasStarted()) share.restart(now, 0, this.#sent)
     this.#sent += cost
+    this.#requests++
     const gapMs = share.gapMs(cost)
     if (Number.isNaN(this.#arrivalAt)) {
       if (now - this.#sentAt > LONGEST_PAUSE_MS) share.addIdle(now - this.#sentAt - LONGEST_PAUSE_MS)
@@ -133,6 +141,7 @@ export class Limiter {
   /** A request that went out did not count: it never arrived, or was refused for another reason than this limit. */
   undo(cost: number): void {
     this.#sent -= cost
+    this.#requests--
     const gapMs = this.#share.gapMs(cost)
     if (gapMs > 0) this.#arrivalAt -= gapMs
   }
@@ -166,6 +175,7 @@ export class Limiter {
   refused(cost: number, retryAfterMs: number, sentAt: number, now: number, draw: number): void {
     const isFirst = Number.isNaN(this.#share.rate)
     this.#sent -= cost
+    this.#requests--
     const backlogMs = retryAfterMs - Math.min(cost * this.#fitMs, retryAfterMs)
     this.#share.measure(now, backlogMs, this.#sent)
     this.#share.assume(cost, retryAfterMs)
@@ -173,6 +183,7 @@ export class Limiter {
       this.#refusedAt = now
       this.#learn(retryAfterMs)
     }
+    if (!this.#isTold && this.#requests < LEAST_EVIDENCE) return
     const gapMs = this.#share.gapMs(cost)
     // While nothing else is known, the word of the backend is enough: the pool's cooldown has its own jitter.
     const lateMs = isFirst ? 0 : this.#isSliced(gapMs) ? Math.floor(draw * (gapMs / SLICE_MS + 1)) * SLICE_MS : draw * this.#repeats * gapMs

@@ -89,9 +89,9 @@ describe('a limiter that only hears refusals', () => {
 
   test('sends less than one a second in whole seconds, so that slots of a second settle', () => {
     const limiter = new Limiter()
-    for (let i = 0; i < 10; i++) limiter.sent(1, i * 3_200, 0)
-    limiter.refused(1, 1_000, 28_800, 28_800, 0)
-    const at = 28_800 + limiter.waitMs(1, 28_800)
+    for (let i = 0; i < 11; i++) limiter.sent(1, i * 3_200, 0)
+    limiter.refused(1, 1_000, 32_000, 32_000, 0)
+    const at = 32_000 + limiter.waitMs(1, 32_000)
     limiter.sent(1, at, 0)
     assert.equal(limiter.waitMs(1, at) % 1_000, 0)
     assert.ok(limiter.waitMs(1, at) >= 3_000)
@@ -100,20 +100,30 @@ describe('a limiter that only hears refusals', () => {
   test('is moved on by whole seconds when it is refused there', () => {
     for (const draw of [0, 0.3, 0.6, 0.99]) {
       const limiter = new Limiter()
-      for (let i = 0; i < 10; i++) limiter.sent(1, i * 3_200, 0)
-      limiter.refused(1, 1_000, 28_800, 28_800, draw)
-      const wait = limiter.waitMs(1, 28_800)
+      for (let i = 0; i < 11; i++) limiter.sent(1, i * 3_200, 0)
+      limiter.refused(1, 1_000, 32_000, 32_000, draw)
+      const wait = limiter.waitMs(1, 32_000)
       assert.equal(wait % 1_000, 0)
       assert.ok(wait >= 1_000 && wait <= 5_000, `${wait}`)
     }
   })
 
-  test('where nothing was ever admitted, one request goes in each wait', () => {
+  test('makes no pace of a handful of requests: a backend that is seldom asked is back when it said', () => {
     const limiter = new Limiter()
-    limiter.sent(1, 0, 0)
-    limiter.refused(1, 5_000, 0, 50, 0)
-    assert.equal(limiter.perSecond, 0.2)
-    assert.equal(limiter.waitMs(1, 50), 5_000)
+    for (let i = 0; i < 9; i++) {
+      limiter.sent(1, i * 1_200, 0)
+      limiter.refused(1, 1_000, i * 1_200, i * 1_200 + 50, 0.9)
+      limiter.sent(1, i * 1_200 + 1_100, 0)
+      assert.equal(limiter.waitMs(1, i * 1_200 + 1_100), 0)
+    }
+  })
+
+  test('where ten went out in no time at all, and are to come back at once, starts from one request in the shortest wait', () => {
+    const limiter = new Limiter()
+    for (let i = 0; i < 11; i++) limiter.sent(1, 0, 0)
+    limiter.refused(1, 0, 0, 0, 0)
+    assert.equal(limiter.perSecond, 10)
+    assert.equal(limiter.waitMs(1, 0), 0)
   })
 
   test('refusals of requests that were under way together are one lesson, later ones make it come back later and later', () => {

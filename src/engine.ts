@@ -11,6 +11,7 @@ import { refuse } from './undici/caller-handler.js'
 import { toError } from './undici/failure.js'
 import type { AnyHandler, DispatchOptions } from './undici/handlers.js'
 import { adaptForward } from './undici/legacy-forward.js'
+import { mendOptions } from './undici/mend-options.js'
 import type { Inner, RequestContext } from './undici/request-context.js'
 import { UrlMatcher } from './undici/url-match.js'
 
@@ -50,7 +51,8 @@ export class Engine implements RequestContext {
   }
 
   /** A request for the pool goes through the backends; any other one goes on to `inner` as it came. */
-  dispatch(inner: Inner, opts: DispatchOptions, handler: AnyHandler): boolean {
+  dispatch(inner: Inner, given: DispatchOptions, handler: AnyHandler): boolean {
+    const opts = mendOptions(given, handler, inner.takesLegacy)
     const rest = this.#matcher.match(opts)
     if (rest === undefined) return inner.dispatch(opts, inner.takesLegacy ? handler : adaptForward(handler))
     if (this.#closed) return refuse(handler, new BalancerClosedError())

@@ -1,5 +1,6 @@
-/** What Node's own fetch and WebSocket ask for, up to Node 24, and the undici inside does not take or do as they expect. */
+/** What Node's own fetch and WebSocket ask for, up to Node 24, that the undici inside does not take, or takes otherwise. */
 import { isCurrent, isHandler, type AnyHandler, type DispatchOptions } from './handlers.js'
+import { collapseLength } from './request-headers.js'
 
 /**
  * The very same options nearly always.
@@ -15,9 +16,8 @@ export function mendOptions(opts: DispatchOptions, handler: AnyHandler, takesLeg
   const headers = opts.headers as { readonly 'content-length'?: unknown } | null | undefined
   const length = headers?.['content-length']
   if (typeof length === 'string' && length.includes(',')) {
-    const [first, ...others] = length.split(',').map((one) => one.trim())
-    // RFC 9110 section 8.6: identical repetitions may be taken as one.
-    if (others.every((other) => other === first)) mended = { ...mended, headers: { ...headers, 'content-length': first } }
+    const one = collapseLength(length)
+    if (one !== length) mended = { ...mended, headers: { ...headers, 'content-length': one } }
   }
   return mended
 }

@@ -3,7 +3,7 @@ import { findDeployment, findModel, MAX_SCAN_BYTES, type ModelSpan } from '../co
 import type { BackendConfig } from '../core/types.js'
 import type { DispatchOptions } from './handlers.js'
 import { ReplayableBody } from './replayable-body.js'
-import { flattenHeaders, hasRepeatedContentLength, readContentLength, type RequestHeaders } from './request-headers.js'
+import { flattenHeaders, readContentLength, type RequestHeaders } from './request-headers.js'
 import { rewriteRequest, type Destination, type Original } from './request-rewrite.js'
 
 export class OutgoingRequest implements Original {
@@ -37,9 +37,8 @@ export class OutgoingRequest implements Original {
    */
   make(backend: Destination, credential: string | undefined, isMockActive: boolean): DispatchOptions {
     const rewritten = this.#model === undefined ? undefined : rewriteModel(this.body, this.#model, backend)
-    const contentLength = rewritten?.byteLength ?? (hasRepeatedContentLength(this.headers) ? readContentLength(this.headers) : undefined)
     const body = rewritten ?? this.body.open(isMockActive)
-    return rewriteRequest(this, backend, credential, isMockActive ? toMockBody(body) : body, contentLength)
+    return rewriteRequest(this, backend, credential, isMockActive ? toMockBody(body) : body, rewritten?.byteLength)
   }
 }
 

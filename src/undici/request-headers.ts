@@ -29,18 +29,12 @@ export function readContentLength(headers: RequestHeaders): number | undefined {
   const text = Array.isArray(value) ? value.join(',') : value
   if (typeof text === 'number') return text
   if (typeof text !== 'string') return undefined
-  const one = collapse(text)
+  const one = collapseLength(text)
   return /^\d+$/.test(one) ? Number(one) : undefined
 }
 
-/** True when the header must be written anew: Node 22's fetch sends a caller's own content-length twice, as `3, 3` (nodejs/undici#5500). */
-export function hasRepeatedContentLength(headers: RequestHeaders): boolean {
-  const value = findHeader(headers, 'content-length')
-  return typeof value === 'string' && value.includes(',') && !collapse(value).includes(',')
-}
-
-/** RFC 9110 section 8.6: identical repetitions of the length may be taken as one. */
-function collapse(value: string): string {
+/** RFC 9110 section 8.6: identical repetitions of the length may be taken as one. Anything else stays as it is. */
+export function collapseLength(value: string): string {
   if (!value.includes(',')) return value.trim()
   const values = value.split(',').map((one) => one.trim())
   return values.every((one) => one === values[0]) ? (values[0] ?? '') : value

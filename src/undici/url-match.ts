@@ -87,29 +87,32 @@ function hasDotSegment(path: string): boolean {
 }
 
 /** Names things that live on one backend: Azure OpenAI and OpenAI API references, one word a resource. */
-const STATEFUL = new Set([
-  'files', 'uploads', 'batches', 'assistants', 'threads', 'vector_stores', 'fine_tuning', 'evals', 'containers', 'conversations',
-])
+const STATEFUL = [
+  '/files', '/uploads', '/batches', '/assistants', '/threads', '/vector_stores', '/fine_tuning', '/evals', '/containers', '/conversations',
+]
+
+/** By the code of the first letter: this stands in every request's way, and nearly always finds nothing. */
+const STATEFUL_BY_INITIAL: string[][] = []
+const NONE: readonly string[] = []
+for (const name of STATEFUL) (STATEFUL_BY_INITIAL[name.charCodeAt(1)] ??= []).push(name)
 
 /** True for what is created on one backend and only known there; such a request goes to the pool's home. `rest`: see `match`. */
 export function isStateful(rest: string): boolean {
-  let position = 1
-  let segment = segmentAt(rest, position)
+  let at = 0
   // Where the API's root is not part of the base: `/openai/files`, `/openai/v1/files`, `/v1/files`.
-  if (segment === 'openai') segment = segmentAt(rest, (position += segment.length + 1))
-  if (segment === 'v1') segment = segmentAt(rest, (position += segment.length + 1))
-  if (STATEFUL.has(segment)) return true
+  if (isSegment(rest, at, '/openai')) at += '/openai'.length
+  if (isSegment(rest, at, '/v1')) at += '/v1'.length
+  for (const name of STATEFUL_BY_INITIAL[rest.charCodeAt(at + 1)] ?? NONE) if (isSegment(rest, at, name)) return true
   // Creating a response can happen anywhere; fetching, continuing or deleting one cannot.
-  return segment === 'responses' && segmentAt(rest, position + segment.length + 1) !== ''
+  return isSegment(rest, at, '/responses') && rest.charCodeAt(at + '/responses'.length) === SLASH && !isEndOfSegment(rest, at + '/responses/'.length)
 }
 
-/** The segment that begins at `start`; empty when none does. */
-function segmentAt(path: string, start: number): string {
-  if (path.charCodeAt(start - 1) !== SLASH) return ''
-  let end = start
-  for (; end < path.length; end++) {
-    const code = path.charCodeAt(end)
-    if (code === SLASH || code === QUESTION_MARK) break
-  }
-  return path.slice(start, end)
+/** Whether this whole segment, with the slash before it, stands here. */
+function isSegment(path: string, at: number, segment: string): boolean {
+  return path.startsWith(segment, at) && isEndOfSegment(path, at + segment.length)
+}
+
+function isEndOfSegment(path: string, at: number): boolean {
+  const code = path.charCodeAt(at)
+  return at >= path.length || code === SLASH || code === QUESTION_MARK
 }

@@ -1,0 +1,37 @@
+/** Runs one cell: the checks of a consumer's project under one Node. */
+import { execFile } from 'node:child_process'
+import type { NodeBinary } from './nodes.js'
+import type { Cell } from './plan.js'
+import type { CellResult } from './report.js'
+import { readTap } from './tap.js'
+
+/** A cell takes some ten seconds; one that takes so long hangs, and is ended. */
+const CELL_MS = 120_000
+
+/** What a developer's shell may hold, and npm and tsx add: none of it is the consumer's. */
+const NOT_THE_CONSUMERS = /^(node_.*|npm_.*|https?_proxy|no_proxy|all_proxy|openai_.*|azure_openai_.*|force_color)$/i
+
+export async function runCell (cell: Cell, node: NodeBinary, folder: string, env: Readonly<Record<string, string>>): Promise<CellResult> {
+  const start = performance.now()
+  const program = cell.refusal === undefined ? 'main.mjs' : 'refusal.mjs'
+  const { end, output } = await runChecks(node.path, program, folder, { ...env, MATRIX_SENTENCE: cell.refusal ?? '' })
+  const { passed, failures } = readTap(output)
+  // A program that dies, hangs or checks nothing has failed, whatever it said before.
+  const isSilent = failures.length === 0 && (end !== 'exit code 0' || passed === 0)
+  return {
+    cell, nodeVersion: node.version, passed, seconds: (performance.now() - start) / 1_000,
+    failures: isSilent ? [{ name: `the program ended with ${end} after ${passed} checks`, details: output.slice(-4_000) }] : failures,
+  }
+}
+
+function runChecks (node: string, program: string, cwd: string, env: Readonly<Record<string, string>>): Promise<{ end: string, output: string }> {
+  const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !NOT_THE_CONSUMERS.test(name)))
+  const options = { cwd, env: { ...inherited, NO_COLOR: '1', ...env }, timeout: CELL_MS, killSignal: 'SIGKILL', maxBuffer: 16 << 20 } as const
+  return new Promise((resolve) => {
+    const child = execFile(node, ['--test-reporter=tap', program], options, (error, stdout, stderr) => {
+      const end = error?.killed === true ? `SIGKILL after ${CELL_MS} ms` : `exit code ${error === null ? 0 : error.code ?? error.signal ?? 'unknown'}`
+      resolve({ end, output: `${stdout}${stderr}` })
+    })
+    child.stdin?.end()
+  })
+}

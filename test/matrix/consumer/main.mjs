@@ -1,0 +1,13 @@
+// Everything that one cell of the matrix checks. Each file is one subject; they share the process, as a program's parts do.
+import './install.mjs'
+import './calls.mjs'
+import './failover.mjs'
+import './responses.mjs'
+import './abort.mjs'
+import './sdk.mjs'
+import './dispatcher-option.mjs'
+import './mock.mjs'
+import './proxy.mjs'
+import './http2.mjs'
+import './websocket.mjs'
+import './process.mjs'

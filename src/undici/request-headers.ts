@@ -5,9 +5,10 @@ export type RequestHeaders = readonly unknown[] | Readonly<Record<string, unknow
 
 /**
  * What the caller has to prove who it is, in Azure OpenAI, OpenAI and Azure API Management; a backend with its own
- * credential must see none of it. And `host`, which is the backend's own.
+ * credential must see none of it. By the lengths of the names, which tell nearly every other header at a glance.
  */
-const CREDENTIALS = ['api-key', 'authorization', 'ocp-apim-subscription-key']
+const CREDENTIALS: (string | undefined)[] = []
+for (const name of ['api-key', 'authorization', 'ocp-apim-subscription-key']) CREDENTIALS[name.length] = name
 
 /** An iterable of pairs becomes a flat array; everything else stays as it is. */
 export function flattenHeaders(headers: unknown): RequestHeaders {
@@ -66,22 +67,42 @@ export interface HeaderChanges {
 export function rewriteHeaders(headers: RequestHeaders, changes: HeaderChanges): unknown {
   const { credential, contentLength } = changes
   if (credential === undefined && contentLength === undefined && findHeader(headers, 'host') === undefined) return headers
-  const copy: unknown[] = []
-  if (isFlat(headers)) {
-    for (let i = 0; i + 1 < headers.length; i += 2) if (!isReplaced(headers[i], changes)) copy.push(headers[i], headers[i + 1])
-    // An odd number of entries is the caller's mistake, and undici's to say so.
-    if (headers.length % 2 === 1) copy.push(headers[headers.length - 1])
-  } else if (headers != null) {
-    for (const name of Object.keys(headers)) if (!isReplaced(name, changes)) copy.push(name, headers[name])
-  }
-  if (credential !== undefined) copy.push(credential.name, credential.value)
-  if (contentLength !== undefined) copy.push('content-length', String(contentLength))
-  return copy
+  return isFlat(headers) ? rewriteFlat(headers, changes) : rewriteObject(headers ?? {}, changes)
 }
 
+function rewriteFlat(headers: readonly unknown[], changes: HeaderChanges): unknown[] {
+  const copy: unknown[] = []
+  for (let i = 0; i + 1 < headers.length; i += 2) if (!isReplaced(headers[i], changes)) copy.push(headers[i], headers[i + 1])
+  // An odd number of entries is the caller's mistake, and undici's to say so.
+  if (headers.length % 2 === 1) copy.push(headers[headers.length - 1])
+  return addOwn(copy, changes)
+}
+
+function rewriteObject(headers: Readonly<Record<string, unknown>>, changes: HeaderChanges): unknown[] {
+  const names = Object.keys(headers)
+  // Made in one go: an array that grows by a pair at a time is copied twice on the way to a dozen headers.
+  const copy = new Array<unknown>(2 * names.length)
+  let length = 0
+  for (const name of names) {
+    if (isReplaced(name, changes)) continue
+    copy[length++] = name
+    copy[length++] = headers[name]
+  }
+  copy.length = length
+  return addOwn(copy, changes)
+}
+
+function addOwn(headers: unknown[], { credential, contentLength }: HeaderChanges): unknown[] {
+  if (credential !== undefined) headers.push(credential.name, credential.value)
+  if (contentLength !== undefined) headers.push('content-length', String(contentLength))
+  return headers
+}
+
+/** `host` is the backend's own. */
 function isReplaced(name: unknown, { credential, contentLength }: HeaderChanges): boolean {
-  if (isNamed(name, 'host') || (contentLength !== undefined && isNamed(name, 'content-length'))) return true
-  return credential !== undefined && CREDENTIALS.some((known) => isNamed(name, known))
+  if (typeof name !== 'string') return false
+  const known = credential === undefined ? undefined : CREDENTIALS[name.length]
+  return (known !== undefined && isNamed(name, known)) || isNamed(name, 'host') || (contentLength !== undefined && isNamed(name, 'content-length'))
 }
 
 function isFlat(headers: RequestHeaders): headers is readonly unknown[] {

@@ -36,6 +36,7 @@ export function makeRequest(path: string, more: Partial<DispatchOptions> = {}): 
       'content-length': String(BODY.byteLength),
     },
     body: BODY,
+    maxRedirections: 0,
     ...more,
   }
 }

@@ -46,8 +46,8 @@ describe('a backend is slow', () => {
 
   test('for half an hour at most: what lasts is the new usual', () => {
     const guard = new LatencyGuard()
-    let at = observe(guard, 500, 600)
-    at = observe(guard, 5_000, 1_800, at)
+    const at = observe(guard, 500, 600)
+    observe(guard, 5_000, 1_800, at)
     assert.equal(guard.isSlow, false)
   })
 
@@ -98,6 +98,25 @@ describe('in the pool', () => {
     kit.answer(kit.send(), 429, { 'retry-after': '30' })
     assert.equal(kit.send().backend.name, 'fast')
     assert.equal(kit.acquire(new TestRequest()).kind, 'send')
+  })
+
+  test('where all are slow the lowest priority number wins again', () => {
+    const kit = slowed(true)
+    kit.send()
+    for (let i = 0; i < 112; i++) {
+      const attempt = kit.send()
+      assert.equal(attempt.backend.name, 'other')
+      kit.system.advance(i < 100 ? 200 : 4_000)
+      kit.answer(attempt, 200)
+    }
+    assert.deepEqual([1, 2, 3].map(() => kit.send().backend.name), ['other', 'fast', 'fast'])
+  })
+
+  test('switched off by an update, it is forgotten with the next success', () => {
+    const kit = slowed(true)
+    kit.update(backends, { latencyGuard: false })
+    kit.answer(kit.send(), 200)
+    assert.deepEqual([1, 2, 3].map(() => kit.send().backend.name), ['fast', 'fast', 'fast'])
   })
 
   test('latencyGuard: false keeps strict priority', () => {

@@ -34,12 +34,12 @@ describe('the wait queue', () => {
     }), { seed: SEED })
   })
 
-  test('shortens the patience of newcomers to a fifth once it has not been empty for three full waits', () => {
+  test('shortens the patience of newcomers to half once it has not been empty for three full waits', () => {
     const queue = new WaitQueue()
     assert.equal(queue.patienceMs(1_000, 0), 1_000)
     const first = push(queue, 500)
     assert.equal(queue.patienceMs(1_000, 3_499), 1_000)
-    assert.equal(queue.patienceMs(1_000, 3_500), 200)
+    assert.equal(queue.patienceMs(1_000, 3_500), 500)
     queue.remove(first)
     assert.equal(queue.patienceMs(1_000, 3_501), 1_000)
     push(queue, 3_600)

@@ -110,8 +110,8 @@ export class AttemptHandler implements LegacyHandler, Steered {
   pause(): void {}
 
   resume(): void {
-    // Later on, undici's function would resume whatever else has come to be read on this connection.
-    if (this.phase === 'live') this.#resume?.()
+    // Later on, undici would resume whatever else has come to be read on this connection.
+    if (this.phase === 'live') this.resumeUpstream()
   }
 
   /** The response is the caller's from here on. */
@@ -149,6 +149,10 @@ export class AttemptHandler implements LegacyHandler, Steered {
   refuse(error: Error): void {
     this.#inCallback = true
     this.takeFailure(error)
+  }
+
+  protected resumeUpstream(): void {
+    this.#resume?.()
   }
 
   protected abortUpstream(reason: Error): void {

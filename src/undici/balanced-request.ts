@@ -93,10 +93,16 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
     if (this.#ended) this.#giveBack(acquisition)
     else if (acquisition.kind === 'send') return this.#send(acquisition)
     else if (acquisition.kind === 'reject') this.#answerThrottled(acquisition.retryAfterMs)
-    else if (acquisition.kind === 'closed') this.#fail(new BalancerClosedError())
-    // Answers are surfaced where they arrive; what is left is an error.
-    else if (acquisition.kind === 'surface') this.#fail(this.#lastError ?? new errors.UndiciError('No backend could be tried.'))
+    else if (acquisition.kind === 'wait') this.#pause()
+    // Answers are surfaced where they arrive; what is left is an error, unless the pool was closed before or while this one waited.
+    else this.#fail(this.#lastError ?? new BalancerClosedError())
     return true
+  }
+
+  /** Held. An upload that goes on after an early refusal ends here: in the meantime the body might outgrow what can be kept. */
+  #pause(): void {
+    this.#lastError = undefined
+    this.#request.body.rewind()
   }
 
   /** Somebody who listens to the pool's events has ended the request meanwhile. */

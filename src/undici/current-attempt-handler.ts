@@ -37,9 +37,9 @@ export class CurrentAttemptHandler extends AttemptHandler implements CurrentHand
     this.#controller?.pause()
   }
 
-  override resume(): void {
+  protected override resumeUpstream(): void {
     // A dispatcher of undici 6 calls the old style even here.
-    if (this.#controller === undefined) super.resume()
+    if (this.#controller === undefined) super.resumeUpstream()
     else this.#controller.resume()
   }
 

@@ -7,6 +7,8 @@ import { collapseLength } from './request-headers.js'
  * @param takesLegacy whether the inner dispatcher is of the time of those handlers
  */
 export function mendOptions(opts: DispatchOptions, handler: AnyHandler, takesLegacy: boolean): DispatchOptions {
+  // undici's to refuse, in its own words.
+  if ((opts as DispatchOptions | null | undefined) == null) return opts
   let mended = opts
   // The WebSocket of Node 22 and 24 gives up on a server that chooses HTTP/2, which undici 8 offers by default (nodejs/undici#4989).
   if (opts.upgrade != null && opts.allowH2 === undefined && !takesLegacy && isHandler(handler) && !isCurrent(handler)) {

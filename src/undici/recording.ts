@@ -52,8 +52,14 @@ export class Recording {
   }
 
   open(): Reader {
-    this.#reader?.detach()
+    this.rewind()
     return (this.#reader = new Reader(this))
+  }
+
+  /** The attempt was given up: nothing more is read for it, and a chunk that comes even so is kept for the next one. */
+  rewind(): void {
+    this.#reader?.detach()
+    this.#reader = undefined
   }
 
   /** The chunk at a reader's position; undefined when it has not been read yet. */

@@ -88,6 +88,11 @@ export class ReplayableBody {
     return inOnePiece || recording.byteLength <= JOIN_BYTES || !this.#hasLengthHeader ? this.#collected.join(Infinity) : this.#collected
   }
 
+  /** Another attempt will be made, now or later: the one before it reads no further. */
+  rewind(): void {
+    this.#recording?.rewind()
+  }
+
   /** No further attempt will be made: what was kept for one is let go. The attempt under way reads on. */
   release(): void {
     this.#recording?.release()

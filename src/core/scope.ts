@@ -69,9 +69,32 @@ export function findModel(body: Uint8Array): ModelSpan | undefined {
 function toSpan(bytes: Uint8Array, start: number): ModelSpan | undefined {
   const end = skipString(bytes, start)
   if (end === -1 || end - start - 2 > LONGEST_NAME_BYTES) return undefined
-  const name = readString(bytes, start, end)
+  const name = lastName.read(bytes, start, end)
   return name === undefined || name === '' ? undefined : { name, start, end }
 }
+
+/** A process asks for few models, mostly for one: the bytes of the last name need not be made text again. */
+class LastName {
+  #name = ''
+
+  /** @returns `undefined` where the literal is none. */
+  read(bytes: Uint8Array, start: number, end: number): string | undefined {
+    if (this.#isAt(bytes, start + 1, end - 1)) return this.#name
+    const name = readString(bytes, start, end)
+    // Only of such a name the bytes are the characters.
+    if (name !== undefined && /^[\x20-\x5b\x5d-\x7e]*$/.test(name)) this.#name = name
+    return name
+  }
+
+  #isAt(bytes: Uint8Array, start: number, end: number): boolean {
+    const name = this.#name
+    if (name.length !== end - start) return false
+    for (let i = 0; i < name.length; i++) if (bytes[start + i] !== name.charCodeAt(i)) return false
+    return true
+  }
+}
+
+const lastName = new LastName()
 
 /** A key may be written with escapes (`"mod\u0065l"`); nobody does, but a server would read it so. */
 function isModel(bytes: Uint8Array, start: number, end: number): boolean {

@@ -71,6 +71,14 @@ describe('the model in a body', () => {
     assert.equal(model(`{"model":"a","x":"${'y'.repeat(10 * MAX_SCAN_BYTES)}"}`), 'a')
   })
 
+  test('is told apart from the one before it, however it was written', () => {
+    const escaped = String.raw`gpt-\u0034o`
+    const names = [['gpt-4o', 'gpt-4o'], ['gpt-4o', 'gpt-4o'], ['gpt-5o', 'gpt-5o'], ['gpt-4', 'gpt-4'], [escaped, 'gpt-4o'], [escaped, 'gpt-4o'], ['é', 'é'], ['\u00e9', 'é']]
+    for (const [written, name] of [...names, ...names.toReversed()]) assert.equal(model(`{"model":"${written}"}`), name)
+    const latin1 = Uint8Array.from([...bytes('{"model":"'), 0xe9, ...bytes('"}')])
+    assert.equal(findModel(latin1)?.name, '\ufffd')
+  })
+
   test('is not taken when it is longer than any name', () => {
     assert.equal(model(`{"model":"${'x'.repeat(256)}"}`), 'x'.repeat(256))
     assert.equal(model(`{"model":"${'x'.repeat(257)}"}`), undefined)

@@ -10,7 +10,6 @@ import { CurrentAttemptHandler } from './current-attempt-handler.js'
 import { endOf, isCallersFault, toError } from './failure.js'
 import type { AnyHandler, AnyHeaders, DispatchOptions, ParsedHeaders } from './handlers.js'
 import { OutgoingRequest } from './outgoing-request.js'
-import { errors } from './peer.js'
 import { Progress } from './progress.js'
 import type { Inner, RequestContext } from './request-context.js'
 import type { Destination } from './request-rewrite.js'
@@ -33,6 +32,7 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
   slot = -1
   readonly callerHandler: AnyHandler
   readonly progress: Progress
+  readonly system: System
   readonly #context: RequestContext
   readonly #inner: Inner
   readonly #request: OutgoingRequest
@@ -47,6 +47,7 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
 
   /** @param rest path and query after the request's own base */
   constructor(context: RequestContext, inner: Inner, opts: DispatchOptions, rest: string, handler: AnyHandler) {
+    this.system = context.system
     this.#context = context
     this.#inner = inner
     this.#request = new OutgoingRequest(opts, rest, context.maxReplayBytes)
@@ -55,10 +56,6 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
     this.#caller = adaptCaller(handler)
     this.#controller = new StableController(this)
     this.progress = new Progress(handler)
-  }
-
-  get system(): System {
-    return this.#context.system
   }
 
   get paused(): boolean {
@@ -93,16 +90,13 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
     if (this.#ended) this.#giveBack(acquisition)
     else if (acquisition.kind === 'send') return this.#send(acquisition)
     else if (acquisition.kind === 'reject') this.#answerThrottled(acquisition.retryAfterMs)
-    else if (acquisition.kind === 'wait') this.#pause()
+    else if (acquisition.kind === 'wait') {
+      this.#lastError = undefined
+      // What is still uploaded after an early refusal ends here: the body might outgrow what can be kept.
+      this.#request.body.rewind()
     // Answers are surfaced where they arrive; what is left is an error, unless the pool was closed before or while this one waited.
-    else this.#fail(this.#lastError ?? new BalancerClosedError())
+    } else this.#fail(this.#lastError ?? new BalancerClosedError())
     return true
-  }
-
-  /** Held. An upload that goes on after an early refusal ends here: in the meantime the body might outgrow what can be kept. */
-  #pause(): void {
-    this.#lastError = undefined
-    this.#request.body.rewind()
   }
 
   /** Somebody who listens to the pool's events has ended the request meanwhile. */
@@ -172,10 +166,7 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
       return
     }
     this.settle(handler, blame === 'response' ? 'broken' : endOf(error))
-    if (blame === 'response' || !this.#movable) {
-      this.#fail(error)
-      return
-    }
+    if (blame === 'response' || !this.#movable) return this.#fail(error)
     this.#lastError = error
     this.#current = undefined
     this.#proceed(this.#context.pool.acquire(this, this.system.now()))
@@ -205,10 +196,6 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
     if (this.#current === undefined) this.#context.pool.leave(this, this.system.now())
     else this.#current.cancel(reason)
     this.#fail(reason)
-  }
-
-  abortError(): Error {
-    return new errors.RequestAbortedError()
   }
 
   // Ends.

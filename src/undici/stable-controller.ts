@@ -1,5 +1,6 @@
 /** The one controller that the caller's handler holds, whatever attempt is under way behind it. */
 import type { AnyHeaders, Controller } from './handlers.js'
+import { errors } from './peer.js'
 
 /** What the controller steers: the attempt whose response the caller is getting. */
 export interface Steered {
@@ -10,8 +11,6 @@ export interface Steered {
 export interface ControllerOwner {
   /** The caller gives up, with its reason. Called once at most. */
   abort(reason: Error): void
-  /** Makes the error for an abort without a reason. */
-  abortError(): Error
 }
 
 export class StableController implements Controller {
@@ -43,7 +42,7 @@ export class StableController implements Controller {
 
   abort(reason?: Error): void {
     if (this.#reason !== null) return
-    this.#reason = reason ?? this.#owner.abortError()
+    this.#reason = reason ?? new errors.RequestAbortedError()
     this.#owner.abort(this.#reason)
   }
 

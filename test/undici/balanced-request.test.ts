@@ -819,9 +819,9 @@ for (const [caller, inner] of PAIRS) {
 
       for (const event of ['cooldown', 'failover', 'picked', 'answered'] as const) {
         test(`at ${event}, on a response`, async () => {
-          let recorder: Recorder | undefined
-          const it = scene(abortingAt(event, () => { recorder?.abort(reason) }))
-          recorder = it.send()
+          const sent: { recorder?: Recorder } = {}
+          const it = scene(abortingAt(event, () => { sent.recorder?.abort(reason) }))
+          const recorder = sent.recorder = it.send()
           const call = it.inner.last.start()
           call.respond(event === 'answered' ? 200 : 429)
           await turns(1)
@@ -837,9 +837,9 @@ for (const [caller, inner] of PAIRS) {
 
       for (const event of ['ejected', 'failover', 'picked'] as const) {
         test(`at ${event}, on a failure`, () => {
-          let recorder: Recorder | undefined
-          const it = scene(abortingAt(event, () => { recorder?.abort(reason) }))
-          recorder = it.send()
+          const sent: { recorder?: Recorder } = {}
+          const it = scene(abortingAt(event, () => { sent.recorder?.abort(reason) }))
+          const recorder = sent.recorder = it.send()
           it.inner.last.fail(withCode('ECONNREFUSED'))
           assert.deepEqual(kinds(recorder), ['start', 'error'])
           assert.deepEqual(it.origins, ['east'])
@@ -848,9 +848,9 @@ for (const [caller, inner] of PAIRS) {
       }
 
       test('at waiting', () => {
-        let recorder: Recorder | undefined
-        const it = scene({ maxWaitMs: 10_000, ...abortingAt('waiting', () => { recorder?.abort(reason) }) })
-        recorder = it.send()
+        const sent: { recorder?: Recorder } = {}
+        const it = scene({ maxWaitMs: 10_000, ...abortingAt('waiting', () => { sent.recorder?.abort(reason) }) })
+        const recorder = sent.recorder = it.send()
         for (let i = 0; i < 2; i++) it.inner.last.start().respond(429, { 'retry-after': '5' }).end()
         assert.deepEqual(kinds(recorder), ['start', 'error'])
         assert.equal(it.engine.status().waiting, 0)

@@ -9,7 +9,7 @@ function play(style: Style, hooks: Hooks = {}, hasBody = true): { recorder: Reco
   const log: string[] = []
   const recorder = recordingHandler(style, { hooks })
   const caller = adaptCaller(recorder.handler)
-  const controller = new StableController({ abort: () => log.push('aborted'), abortError: () => new Error('made') })
+  const controller = new StableController({ abort: () => log.push('aborted') })
   caller.start(controller)
   const response = new SyntheticResponse(caller, controller, 1_234.5, hasBody)
   response.start((tell) => { log.push('ends'); tell() }, (error) => log.push(`fails: ${error.message}`))

@@ -58,7 +58,7 @@ export class Lanes<B extends BackendConfig> {
       state = new ScopeState(name, this.#createPacer(), now)
       backend.scopes.set(name, state)
     }
-    this.#announce(backend, state)
+    this.#connectState(backend, name, state)
     return state
   }
 
@@ -86,19 +86,19 @@ export class Lanes<B extends BackendConfig> {
     lane.states = this.#backends.map((backend) => backend.scopes.get(backend.scopeName(lane.scope)))
   }
 
-  /** Callers may know one deployment by several names, all of which share its limits. */
-  #announce(backend: Backend<B>, state: ScopeState): void {
+  /** Callers may know one deployment by several names, all of which share its limits: but only where the backend renames any. */
+  #connectState(backend: Backend<B>, name: string, state: ScopeState | undefined): void {
     // Gone with an update while its last request was on its way here.
     if (backend.index < 0) return
-    for (const lane of this.#lanes.values()) {
-      if (backend.scopeName(lane.scope) === state.name) lane.states[backend.index] = state
+    const lanes = backend.config.models === undefined ? [this.#lanes.get(name)] : this.#lanes.values()
+    for (const lane of lanes) {
+      if (lane !== undefined && backend.scopeName(lane.scope) === name) lane.states[backend.index] = state
     }
   }
 
   #sweep(now: number): void {
     this.#sweepAt = now + SWEEP_EVERY_MS
     const before = now - FORGET_AFTER_MS
-    let isAnyForgotten = false
     for (const [scope, lane] of this.#lanes) {
       if (lane.usedAt < before && lane.queue.length === 0 && lane !== this.#last) this.#lanes.delete(scope)
     }
@@ -106,9 +106,8 @@ export class Lanes<B extends BackendConfig> {
       for (const [name, state] of backend.scopes) {
         if (state.usedAt >= before || state.inFlight > 0 || state.cooldownUntil > now) continue
         backend.scopes.delete(name)
-        isAnyForgotten = true
+        this.#connectState(backend, name, undefined)
       }
     }
-    if (isAnyForgotten) this.rebase(this.#backends)
   }
 }

@@ -80,7 +80,7 @@ export class Pool<B extends BackendConfig> {
     if (made.isAnswered || made.isSettled) return made.outcome
     const outcome = this.#ledger.answer(made, status, headers, this.#config, now)
     if (isDelivered(outcome)) this.#listener.answered(made.request, made, status, made.latencyMs)
-    if (this.#room.size !== 0) this.#room.wakeBy(now, now)
+    this.#room.wakeBy(now, now)
     return outcome
   }
 
@@ -89,7 +89,7 @@ export class Pool<B extends BackendConfig> {
     const made = attempt as PoolAttempt<B>
     if (made.isSettled) return
     this.#ledger.end(made, end, now)
-    if (this.#room.size !== 0) this.#room.wakeBy(now, now)
+    this.#room.wakeBy(now, now)
   }
 
   /** A request that waits and is aborted goes at once. Harmless when it does not wait. */
@@ -138,8 +138,8 @@ export class Pool<B extends BackendConfig> {
   /** After an attempt that did not work, or when nobody can take the request at first. */
   #goOn(request: PoolRequest, lane: Lane, found: Backend<B> | Shortage, now: number): Acquisition<B> {
     const to = found.kind === 'backend' ? found : undefined
-    // First come first served: newcomers pass nobody who waits already, even where a backend is free.
-    const isFree = to !== undefined && (request.attempts > 0 || lane.queue.length === 0)
+    // First come first served: a newcomer that gets here passes nobody who waits already, even where a backend is free.
+    const isFree = to !== undefined && request.attempts > 0
     const throttledMs = found.kind === 'shortage' ? found.throttledMs : isFree ? Infinity : 0
     const changeMs = found.kind === 'shortage' ? found.changeMs : 0
     const patienceMs = this.#patienceMs(request, lane, now)

@@ -119,9 +119,7 @@ function readString(bytes: Uint8Array, start: number, end: number): string | und
 
 /** @returns the offset after the value, -1 when it does not end within the bytes. */
 function skipValue(bytes: Uint8Array, start: number): number {
-  const first = bytes[start]
-  if (first === QUOTE) return skipString(bytes, start)
-  const isNested = first === OPEN_BRACE || first === OPEN_BRACKET
+  if (bytes[start] === QUOTE) return skipString(bytes, start)
   let depth = 0
   for (let at = start; at < bytes.length; at++) {
     const byte = bytes[at]
@@ -132,7 +130,7 @@ function skipValue(bytes: Uint8Array, start: number): number {
     else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) {
       if (depth === 0) return at
       depth--
-      if (depth === 0 && isNested) return at + 1
+      if (depth === 0) return at + 1
     } else if (byte === COMMA && depth === 0) return at
   }
   return -1

@@ -61,7 +61,7 @@ export class WaitRoom<B extends BackendConfig> {
 
   /** Looks after the waiters at this time at the latest. Never at once: `wake` runs code of the caller. */
   wakeBy(at: number, now: number): void {
-    if (at >= this.#timerAt || this.#waiters.size === 0) return
+    if (this.#waiters.size === 0 || at >= this.#timerAt) return
     this.#timer?.cancel()
     this.#timerAt = at
     this.#timer = this.#system.setTimer(this.#look, Math.max(0, at - now))

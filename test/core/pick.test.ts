@@ -57,7 +57,7 @@ function bench(backends: readonly BackendConfig[]) {
     const found = pacers[roster.backends.findIndex(({ config }) => config.name === name)]
     return found ?? assert.fail(`no backend ${name}`)
   }
-  return { roster, lane, lanes, ledger, picker, pick, count, pacer }
+  return { system, roster, lane, lanes, ledger, picker, pick, count, pacer }
 }
 
 function assertShares(counts: Record<string, number>, shares: Record<string, number>): void {
@@ -113,6 +113,35 @@ describe('pace in a pick', () => {
     assert.deepEqual({ ...pick() }, { kind: 'shortage', throttledMs: 20, changeMs: 20 })
   })
 
+  test('one alone in its tier is asked once, and chance is not, whatever its headroom', () => {
+    const { count, pacer, system } = bench([backend('a', 1), backend('b', 2)])
+    pacer('a').room = 0.1
+    const draws = system.draws
+    assert.deepEqual(count(100), { a: 100 })
+    assert.deepEqual([pacer('a').asked, pacer('b').asked, system.draws - draws], [100, 0, 0])
+  })
+
+  test('chance is asked once where nobody is short', () => {
+    const { count, system } = bench([backend('a'), backend('b')])
+    const draws = system.draws
+    count(100)
+    assert.equal(system.draws - draws, 100)
+  })
+
+  test('a backend that the request has tried is not its choice, however much room it has', () => {
+    const { pick, roster } = bench([backend('a', 1), backend('b', 2)])
+    const request = new TestRequest()
+    const name = () => {
+      const found = pick(request)
+      return found.kind === 'backend' ? found.config.name : found
+    }
+    const [a, b] = roster.backends
+    request.tried = [{ target: a, outcome: 'failed' }]
+    assert.equal(name(), 'b')
+    request.tried.push({ target: b, outcome: 'throttled' })
+    assert.deepEqual(name(), { kind: 'shortage', throttledMs: 1, changeMs: 1 })
+  })
+
   test('of a hundred equals only a few are asked, and then those who have room are found', () => {
     const { count, pick, pacer } = bench(Array.from({ length: 100 }, (_, i) => backend(`b${i}`)))
     const asked = (): number => Array.from({ length: 100 }, (_, i) => pacer(`b${i}`).asked).reduce((sum, one) => sum + one)
@@ -125,6 +154,16 @@ describe('pace in a pick', () => {
 })
 
 describe('what is kept from pick to pick', () => {
+  test('is not looked at again as long as nothing has changed', () => {
+    const { count, lane } = bench([backend('a', 1), backend('b', 2)])
+    count(1)
+    const [state] = lane.states
+    if (state === undefined) assert.fail()
+    // Nobody counted this as a change, so nobody sees it.
+    state.cooldownUntil = 100
+    assert.deepEqual(count(10), { a: 10 })
+  })
+
   test('is looked at again when something has changed, and when time has run out on it', () => {
     const { count, ledger, roster, lane, picker } = bench([backend('a', 1), backend('b', 2)])
     assert.deepEqual(count(1), { a: 1 })

@@ -16,6 +16,7 @@ describe('an outcome', () => {
       assert.equal(kit.answer(attempt, status), outcome)
       assert.deepEqual(kit.listener.take(), ['picked a 1', `answered a ${status} 25`])
       assert.equal(request.lastOutcome, outcome)
+      assert.equal(request.tried, undefined)
       assert.equal(kit.statusOf('a').state, 'available')
     })
   }
@@ -103,6 +104,7 @@ describe('an outcome', () => {
     const request = new TestRequest()
     kit.settle(kit.send(request), 'aborted')
     assert.equal(request.lastOutcome, 'ignored')
+    assert.equal(request.tried, undefined)
     const { failures, state, inFlight } = kit.statusOf('a')
     assert.deepEqual({ failures, state, inFlight }, { failures: 0, state: 'available', inFlight: 0 })
   })
@@ -116,6 +118,7 @@ describe('an outcome', () => {
     }
     const { failures, successes, state } = kit.statusOf('a')
     assert.deepEqual({ failures, successes, state }, { failures: 3, successes: 3, state: 'available' })
+    assert.equal(kit.statusOf('a').scopes[0]?.failures, 3)
   })
 
   test('what is left of a swallowed response is not counted again, however it ends', () => {
@@ -127,6 +130,7 @@ describe('an outcome', () => {
     }
     const { failures, throttled, inFlight } = kit.statusOf('a')
     assert.deepEqual({ failures, throttled, inFlight }, { failures: 0, throttled: 3, inFlight: 0 })
+    assert.deepEqual(kit.statusOf('a').scopes.map((scope) => scope.throttled), [1, 1, 1])
   })
 
   test('each attempt is settled once, and its headers count once', () => {
@@ -333,6 +337,12 @@ describe('panic mode', () => {
     kit.settle(kit.send(), 'connection')
     assert.equal(kit.send().backend.name, 'b')
     assert.equal(kit.statusOf('b').state, 'ejected')
+  })
+
+  test('of those that are equally bad the higher priority is tried', () => {
+    const kit = new PoolKit([backend('a', 1, { ownsCredential: true }), backend('b', 2, { ownsCredential: true })])
+    for (let i = 0; i < 2; i++) kit.answer(kit.send(), 401)
+    assert.equal(kit.send().backend.name, 'a')
   })
 
   test('it tries each once, then the caller gets the last real error', () => {

@@ -24,7 +24,8 @@ describe('the status', () => {
         { scope: 'y', state: 'available', cooldownMs: 0, attempts: 3, successes: 1, throttled: 0, failures: 1, inFlight: 0, pace: [] },
       ],
     })
-    assert.deepEqual(kit.statusOf('b').lastLatencyMs, undefined)
+    const { state, cooldownMs, lastLatencyMs, scopes } = kit.statusOf('b')
+    assert.deepEqual({ state, cooldownMs, lastLatencyMs, scopes }, { state: 'available', cooldownMs: 0, lastLatencyMs: undefined, scopes: [] })
   })
 
   test('calls a backend cooling down when every scope that it knows is, until the first is back', () => {
@@ -34,8 +35,10 @@ describe('the status', () => {
     const { state, cooldownMs, scopes } = kit.statusOf('a')
     assert.equal(state, 'cooldown')
     assert.equal(cooldownMs, scopes.find(({ scope }) => scope === 'y')?.cooldownMs)
-    kit.answer(kit.send(new TestRequest({ scope: 'z' })), 200)
+    kit.system.advance(6_000)
     assert.deepEqual([kit.statusOf('a').state, kit.statusOf('a').cooldownMs], ['available', 0])
+    assert.deepEqual(kit.statusOf('a').scopes.map((scope) => scope.state), ['cooldown', 'available'])
+    assert.equal(kit.statusOf('a').scopes[1]?.cooldownMs, 0)
   })
 
   test('says of a backend that is out until when, and then that it is being probed', () => {

@@ -13,6 +13,8 @@ interface PendingTimer {
 export class VirtualSystem implements System {
   /** How often the clock was read. */
   reads = 0
+  /** How often chance was asked. */
+  draws = 0
   #now: number
   #wall: number
   #state: number
@@ -37,6 +39,7 @@ export class VirtualSystem implements System {
 
   /** mulberry32: small, and good enough for a hundred thousand draws. */
   random(): number {
+    this.draws++
     this.#state = (this.#state + 0x6d2b79f5) >>> 0
     let t = this.#state
     t = Math.imul(t ^ (t >>> 15), t | 1)

@@ -80,7 +80,10 @@ export class AttemptHandler implements LegacyHandler, Steered {
   }
 
   onResponseStarted(): void {
-    if (this.phase === 'waiting') this.#tell(() => { this.owner.progress.responseStarted() })
+    if (this.phase !== 'waiting' || this.owner.callerHandler.onResponseStarted === undefined) return
+    this.#inCallback = true
+    this.owner.progress.responseStarted()
+    this.#inCallback = false
   }
 
   onHeaders(status: number, headers: RawHeaders, resume: () => void, message?: string): boolean {
@@ -228,7 +231,6 @@ export class AttemptHandler implements LegacyHandler, Steered {
   }
 
   #letGo(): void {
-    if (this.phase !== 'draining') return
     this.#endDrain()
     // Not from inside undici's own callback: there an abort costs undici 7 a second connection.
     queueMicrotask(() => { this.abortUpstream(new Error('The rest of a response that nobody waits for is not read.')) })

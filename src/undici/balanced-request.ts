@@ -31,7 +31,6 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
 
   slot = -1
   readonly callerHandler: AnyHandler
-  readonly progress: Progress
   readonly system: System
   readonly #context: RequestContext
   readonly #inner: Inner
@@ -41,6 +40,7 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
   /** The attempt that is awaited, or whose response the caller is getting. */
   #current: AttemptHandler | undefined
   #lastError: Error | undefined
+  #progress: Progress | undefined
   /** Given up by the caller, or with the balancer. */
   #aborted = false
   #ended = false
@@ -55,7 +55,11 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
     this.callerHandler = handler
     this.#caller = adaptCaller(handler)
     this.#controller = new StableController(this)
-    this.progress = new Progress(handler)
+  }
+
+  /** Made for who wants to know. */
+  get progress(): Progress {
+    return (this.#progress ??= new Progress(this.callerHandler))
   }
 
   get paused(): boolean {
@@ -147,7 +151,7 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
     this.settle(handler, 'completed')
     // An answer may come before the upload has ended, and nobody needs the rest then.
     this.#request.body.discard(undefined)
-    this.#end(() => { this.#caller.end(this.#controller, raw, parsed) })
+    this.#end(raw, parsed)
   }
 
   onUpgrade(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, socket: Duplex): unknown {
@@ -210,7 +214,7 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
     body.discard(undefined)
     // Never before `dispatch` has returned: no real answer comes that early.
     queueMicrotask(() => {
-      if (!this.#ended) response.start((end) => { this.#end(end) }, (error) => { this.#fail(error) })
+      if (!this.#ended) response.start(() => { this.#end([], {}) }, (error) => { this.#fail(error) })
     })
   }
 
@@ -222,10 +226,10 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
   }
 
   /** Over before the caller is told, so that an abort comes too late, as it does with undici. Where its handler throws, a failure follows. */
-  #end(tell: () => void): void {
+  #end(raw: AnyHeaders | null | undefined, parsed: ParsedHeaders | undefined): void {
     this.#leave()
     try {
-      tell()
+      this.#caller.end(this.#controller, raw, parsed)
     } catch (error) {
       this.#ended = false
       throw error

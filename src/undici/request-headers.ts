@@ -37,8 +37,8 @@ export function readContentLength(headers: RequestHeaders): number | undefined {
 /** RFC 9110 section 8.6: identical repetitions of the length may be taken as one. Anything else stays as it is. */
 export function collapseLength(value: string): string {
   if (!value.includes(',')) return value.trim()
-  const values = value.split(',').map((one) => one.trim())
-  return values.every((one) => one === values[0]) ? (values[0] ?? '') : value
+  const first = value.slice(0, value.indexOf(',')).trim()
+  return value.split(',').every((one) => one.trim() === first) ? first : value
 }
 
 function findHeader(headers: RequestHeaders, name: string): unknown {

@@ -86,7 +86,8 @@ function rewriteDeployment(rest: string, models: Readonly<Record<string, string>
   const slash = path.indexOf('/', start)
   const end = slash === -1 ? path.length : slash
   const name = decode(path.slice(start, end))
-  return Object.hasOwn(models, name) ? rest.slice(0, start) + encodeURIComponent(models[name] ?? name) + rest.slice(end) : rest
+  const model = Object.hasOwn(models, name) ? models[name] : undefined
+  return model === undefined ? rest : rest.slice(0, start) + encodeURIComponent(model) + rest.slice(end)
 }
 
 /** Sets parameters, and takes the caller's credential out; all others stay as they are, byte for byte and in their order. */
@@ -95,7 +96,8 @@ function rewriteParameters(rest: string, parameters: readonly (readonly [string,
   const path = at === -1 ? rest : rest.slice(0, at)
   const pairs = at === -1 || at === rest.length - 1 ? [] : rest.slice(at + 1).split('&')
   const kept = pairs.filter((pair) => {
-    const name = decode((pair.split('=', 1)[0] ?? '').replaceAll('+', ' '))
+    const equals = pair.indexOf('=')
+    const name = decode(pair.slice(0, equals === -1 ? pair.length : equals).replaceAll('+', ' '))
     return !parameters.some(([set]) => set === name) && !(ownsCredential && isCredential(name))
   })
   for (const [name, value] of parameters) kept.push(`${encodeURIComponent(name)}=${encodeURIComponent(value)}`)

@@ -37,7 +37,7 @@ export class SyntheticResponse implements Steered {
   readonly #hasBody: boolean
   #step = 0
   #running = false
-  #end: ((tell: () => void) => void) | undefined
+  #end: (() => void) | undefined
   #fail: ((error: Error) => void) | undefined
 
   /** @param hasBody false for a HEAD request */
@@ -49,10 +49,10 @@ export class SyntheticResponse implements Steered {
   }
 
   /**
-   * @param end is to tell the caller of the end with the function that it is given
+   * @param end is to tell the caller of the end
    * @param fail the caller's handler threw; it is told of it like of any failure
    */
-  start(end: (tell: () => void) => void, fail: (error: Error) => void): void {
+  start(end: () => void, fail: (error: Error) => void): void {
     this.#end = end
     this.#fail = fail
     this.#controller.attach(this)
@@ -75,7 +75,7 @@ export class SyntheticResponse implements Steered {
     const { headers, body } = this.#answer
     if (step === 0) this.#caller.headers(this.#controller, 429, rawOf(headers), headers, 'Too Many Requests')
     else if (step === 1 && this.#hasBody) this.#caller.data(this.#controller, body)
-    else if (step === 2) this.#end?.(() => { this.#caller.end(this.#controller, [], {}) })
+    else if (step === 2) this.#end?.()
   }
 
   pause(): void {}

@@ -75,12 +75,14 @@ function isTricky(path: string): boolean {
     const code = path.charCodeAt(i)
     if (code === QUESTION_MARK) return false
     if (code === BACKSLASH) return true
-    if (code === PERCENT || (code === DOT && path.charCodeAt(i - 1) === SLASH)) return hasDotSegment(path.split('?', 1)[0] ?? path)
+    if (code === PERCENT || (code === DOT && path.charCodeAt(i - 1) === SLASH)) return hasDotSegment(path)
   }
   return false
 }
 
-function hasDotSegment(path: string): boolean {
+function hasDotSegment(pathAndQuery: string): boolean {
+  const query = pathAndQuery.indexOf('?')
+  const path = query === -1 ? pathAndQuery : pathAndQuery.slice(0, query)
   const decoded = path.replace(/%2e/gi, '.').replace(/%2f|%5c|\\/gi, '/')
   // Some servers cut parameters off a segment before they look at it: `..;x`.
   return path.includes('\\') || /\/\.{1,2}([/;]|$)/.test(decoded)

@@ -6,7 +6,8 @@ import type { Style } from './recording-handler.js'
 
 /** A dispatcher that the test plays by hand: what undici says to a handler, in the style of either major, without sockets. */
 export class FakeInner implements Inner {
-  readonly takesLegacy: boolean
+  /** Whether it is known to take handlers of the old style. */
+  takesLegacy: boolean
   isMockActive = false
   readonly calls: FakeCall[] = []
   readonly #style: Style

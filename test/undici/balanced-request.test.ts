@@ -572,6 +572,17 @@ for (const [caller, inner] of PAIRS) {
         assert.equal(it.system.pending, 0)
       })
 
+      test('is not given up any more once it is answered, wanted or not', () => {
+        const it = scene({ attemptTimeoutMs: 500 })
+        const recorder = it.send()
+        const first = it.inner.last.start().respond(429)
+        const second = it.inner.last.start().respond(200)
+        it.system.advance(600)
+        assert.deepEqual([first.aborts, second.aborts], [[], []])
+        second.end()
+        assert.deepEqual(kinds(recorder), ['start', 'headers', 'end'])
+      })
+
       test('is given up before there is a connection, and aborted when there is one', () => {
         const it = scene({ attemptTimeoutMs: 5_000 })
         it.send()
@@ -775,6 +786,18 @@ for (const [caller, inner] of PAIRS) {
         assert.equal(it.system.pending, 0)
       })
 
+      test('what waits may end what else waits, when it is told', async () => {
+        const it = scene({ maxWaitMs: 10_000 })
+        const reason = new Error('by the first')
+        const other: { recorder?: Recorder } = {}
+        const first = it.send({}, { hooks: { error: () => { other.recorder?.abort(reason) } } })
+        const second = other.recorder = it.send()
+        for (let i = 0; i < 4; i++) it.inner.calls[i]?.start().respond(429, { 'retry-after': '5' }).end()
+        await it.engine.close()
+        assert.equal((first.error as { code: string }).code, 'ERR_OPLB_CLOSED')
+        assert.deepEqual(second.events, [['start'], ['error', reason]])
+      })
+
       test('what is under way may end, with the answer or the error that there is', async () => {
         const it = scene()
         const [good, bad, failing] = [it.send(), it.send(), it.send()]
@@ -858,6 +881,49 @@ for (const [caller, inner] of PAIRS) {
     })
   })
 }
+
+describe('a dispatcher of unknown age, from another copy of undici', () => {
+  function old(options?: ConstructorParameters<typeof Scene>[2]): Scene {
+    const it = new Scene('new', 'old', options)
+    it.inner.takesLegacy = false
+    return it
+  }
+
+  test('that turns out to be of the old style is served in it', () => {
+    const it = old()
+    const recorder = it.send({}, { hooks: { headers: (self) => { self.pause() } } })
+    const call = it.inner.last.start().respond(200, { a: '1' })
+    assert.equal(call.paused, true)
+    recorder.resume()
+    assert.deepEqual([call.paused, call.resumes], [false, 1])
+    call.data('x').handler.onComplete?.(null)
+    assert.deepEqual(recorder.events, [['start'], ['headers', 200, ['a', '1'], ''], ['data', 'x'], ['end', []]])
+    assert.equal(recorder.controller?.rawTrailers, null)
+  })
+
+  test('and so is aborted', () => {
+    const it = old()
+    const recorder = it.send()
+    const call = it.inner.last.start()
+    const reason = new Error('enough')
+    recorder.abort(reason)
+    assert.deepEqual(call.aborts, [reason])
+    assert.equal(recorder.terminals, 1)
+  })
+
+  test('that is of the new style may leave raw headers out, as mocks do, and the start', () => {
+    const it = new Scene('new', 'new')
+    const recorder = it.send()
+    const controller = { aborted: false, paused: false, reason: null, abort() {}, pause() {}, resume() {} }
+    const { handler } = it.inner.last
+    handler.onResponseStart?.(controller, 200, { a: '1' })
+    handler.onResponseEnd?.(controller, { b: '2' })
+    assert.deepEqual(recorder.events, [['start'], ['headers', 200, ['a', '1']], ['end', ['b', '2']]])
+    const upgraded = it.send({ upgrade: 'websocket' })
+    it.inner.last.handler.onRequestUpgrade?.(controller, 101, { c: '3' }, new PassThrough())
+    assert.deepEqual(upgraded.events, [['start'], ['upgrade', 101, ['c', '3']]])
+  })
+})
 
 describe('what is no request', () => {
   test('without a handler is refused as undici refuses it', () => {

@@ -68,6 +68,7 @@ describe('what can be sent again as it is', () => {
       const bytes = it.head(100)
       assert.equal(bytes === undefined ? undefined : Buffer.from(bytes).toString(), head)
       await it.collect()
+      it.rewind()
       it.release()
       it.discard(undefined)
       assert.equal(it.error, undefined)

@@ -12,7 +12,7 @@ function play(style: Style, hooks: Hooks = {}, hasBody = true): { recorder: Reco
   const controller = new StableController({ abort: () => log.push('aborted') })
   caller.start(controller)
   const response = new SyntheticResponse(caller, controller, 1_234.5, hasBody)
-  response.start((tell) => { log.push('ends'); tell() }, (error) => log.push(`fails: ${error.message}`))
+  response.start(() => { log.push('ends'); caller.end(controller, [], {}) }, (error) => log.push(`fails: ${error.message}`))
   return { recorder, log }
 }
 

@@ -57,8 +57,13 @@ export class PriorityBalancer extends Dispatcher {
    * @throws InvalidOptionsError when an option is wrong; nothing has changed then. `dispatcher` and `logger` cannot be changed.
    */
   update(changes: Partial<Omit<BalancerOptions, 'dispatcher' | 'logger'>>): void {
-    this.#engine.update(changes)
+    this.#engine.update(changes, ({ intercept, backends }) => {
+      this.approve(intercept.map((base) => base.href), backends.map((backend) => backend.url))
+    })
   }
+
+  /** Called by `update` with all URLs as they will be, before anything has changed; may throw. */
+  protected approve(_intercept: readonly string[], _backends: readonly string[]): void {}
 
   /**
    * Takes no more requests for the backends, ends those that wait for one with a `BalancerClosedError`, and fulfils when

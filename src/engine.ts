@@ -71,13 +71,15 @@ export class Engine implements RequestContext {
     return this.pool.status(this.system.now())
   }
 
-  /** See `PriorityBalancer.update`. */
-  update(changes: Partial<BalancerOptions>): void {
+  /** See `PriorityBalancer.update`. @param approve throws when the options are not to be taken; nothing has changed then. */
+  update(changes: Partial<BalancerOptions>, approve: (options: ResolvedOptions) => void = () => {}): void {
     for (const fixed of ['dispatcher', 'logger'] as const) {
       if (fixed in changes) throw new InvalidOptionsError(fixed, 'cannot be changed by update(): make a new balancer', 'a new value')
     }
+    const options = updateOptions(this.#options, changes)
+    approve(options)
     const known = this.#options.warnings
-    this.#options = updateOptions(this.#options, changes)
+    this.#options = options
     this.#matcher = new UrlMatcher(this.#options.intercept)
     this.pool.update(this.#options, this.system.now())
     this.#warn(known)

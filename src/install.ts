@@ -2,7 +2,7 @@
 import { PriorityBalancer } from './balancer.js'
 import { InstallError } from './errors.js'
 import { readGlobal, usableGlobal, writeGlobal, type FormerGlobal } from './global-dispatcher.js'
-import { resolveOptions, type BalancerOptions, type BaseUrl } from './options.js'
+import { resolveOptions, type BalancerOptions } from './options.js'
 import { refuse } from './undici/caller-handler.js'
 import { fromUndici } from './undici/handlers.js'
 
@@ -29,22 +29,27 @@ const REGISTRY = Symbol.for('openai-priority-loadbalancer.installed')
  * Nothing has been changed then.
  */
 export function install(options: BalancerOptions): InstalledBalancer {
-  const { intercept } = resolveOptions(options)
-  refuseOverlap(intercept)
+  const { intercept, backends } = resolveOptions(options)
+  refuseOverlap(intercept.map((base) => base.href), installed())
   const former = readGlobal()
+  const isOnTop = options.dispatcher === undefined
+  if (isOnTop) refuseLoops(backends.map((backend) => backend.url), installed())
   const dispatcher = options.dispatcher ?? usableGlobal(former)
-  const balancer = new Installed(dispatcher === undefined ? options : { ...options, dispatcher }, former)
+  const balancer = new Installed(dispatcher === undefined ? options : { ...options, dispatcher }, former, isOnTop)
   balancer.put()
   return balancer
 }
 
 class Installed extends PriorityBalancer implements InstalledBalancer {
   readonly #former: FormerGlobal
+  /** Sends through those that were installed before it. */
+  readonly #isOnTop: boolean
   #uninstalled: Promise<void> | undefined
 
-  constructor(options: BalancerOptions, former: FormerGlobal) {
+  constructor(options: BalancerOptions, former: FormerGlobal, isOnTop: boolean) {
     super(options)
     this.#former = former
+    this.#isOnTop = isOnTop
   }
 
   put(): void {
@@ -56,41 +61,63 @@ class Installed extends PriorityBalancer implements InstalledBalancer {
         'The global dispatcher was set, but Node\'s fetch does not go through it. Does this code run in a realm of its own (Jest, vm)? Then pass a PriorityBalancer as `dispatcher` to each client.',
       )
     }
-    installed().push(this)
+    setInstalled([...installed(), this])
   }
 
   uninstall(): Promise<void> {
-    return (this.#uninstalled ??= this.#uninstall())
+    if (this.#uninstalled === undefined) {
+      const [first, second] = readGlobal()
+      const isCovered = installed().at(-1) !== this && first !== this && second !== this
+      // Not kept: once the other one is gone, asking again works.
+      if (isCovered) return Promise.reject(new InstallError('A balancer that was installed later sends through this one. Uninstall that one first.'))
+      this.#uninstalled = this.#uninstall(first, second)
+    }
+    return this.#uninstalled
   }
 
-  async #uninstall(): Promise<void> {
-    const all = installed()
-    const later = all.indexOf(this) < all.length - 1
-    const [first, second] = readGlobal()
-    if (later && first !== this && second !== this) {
-      this.#uninstalled = undefined
-      throw new InstallError('A balancer that was installed later sends through this one. Uninstall that one first.')
-    }
-    all.splice(all.indexOf(this), 1)
+  async #uninstall(first: unknown, second: unknown): Promise<void> {
     writeGlobal([first === this ? this.#former[0] : first, second === this ? this.#former[1] : second])
+    setInstalled(installed().filter((balancer) => balancer !== this))
     await this.close()
+  }
+
+  protected override approve(intercept: readonly string[], backends: readonly string[]): void {
+    const all = installed()
+    refuseOverlap(intercept, all.filter((balancer) => balancer !== this))
+    if (this.#isOnTop) refuseLoops(backends, all.slice(0, Math.max(0, all.indexOf(this))))
   }
 }
 
-function installed(): PriorityBalancer[] {
-  const shared = globalThis as { [REGISTRY]?: PriorityBalancer[] }
-  return (shared[REGISTRY] ??= [])
+function installed(): readonly PriorityBalancer[] {
+  return (globalThis as { [REGISTRY]?: readonly PriorityBalancer[] })[REGISTRY] ?? []
+}
+
+function setInstalled(balancers: readonly PriorityBalancer[]): void {
+  Object.defineProperty(globalThis, REGISTRY, { value: balancers, writable: true, enumerable: false, configurable: true })
 }
 
 /** Two balancers for one URL would each retry what the other gives up. */
-function refuseOverlap(intercept: readonly BaseUrl[]): void {
-  for (const other of installed().flatMap((balancer) => balancer.intercept)) {
-    for (const { href } of intercept) {
-      if (isBaseOf(href, other) || isBaseOf(other, href)) {
-        throw new InstallError(`intercept: ${href} is balanced already, by a balancer that was installed for ${other}. Uninstall that one first, or change it with update().`)
-      }
+function refuseOverlap(intercept: readonly string[], others: readonly PriorityBalancer[]): void {
+  for (const href of intercept) {
+    const taken = findOverlap(href, others)
+    if (taken !== undefined) {
+      throw new InstallError(`intercept: ${href} is balanced already, by a balancer that was installed for ${taken}. Uninstall that one first, or change it with update().`)
     }
   }
+}
+
+/** What one balancer has decided on, the one below it would decide on anew, and send a backend's own credential to another backend. */
+function refuseLoops(backends: readonly string[], below: readonly PriorityBalancer[]): void {
+  backends.forEach((url, index) => {
+    const taken = findOverlap(url, below)
+    if (taken !== undefined) {
+      throw new InstallError(`backends[${index}].url: ${url} is balanced already, by a balancer that was installed for ${taken} and would send these requests elsewhere. Uninstall that one first, or pass a \`dispatcher\` of your own.`)
+    }
+  })
+}
+
+function findOverlap(href: string, balancers: readonly PriorityBalancer[]): string | undefined {
+  return balancers.flatMap((balancer) => balancer.intercept).find((other) => isBaseOf(href, other) || isBaseOf(other, href))
 }
 
 function isBaseOf(base: string, href: string): boolean {

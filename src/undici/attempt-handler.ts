@@ -33,6 +33,7 @@ export interface AttemptOwner {
   readonly system: System
   /** The caller's wish, of the stable controller. */
   readonly paused: boolean
+  onResponseStarted(): void
   onInformation(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined): void
   onResponse(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined): void
   onData(chunk: Buffer): void
@@ -52,8 +53,9 @@ export class AttemptHandler implements LegacyHandler, Steered {
   /** Bytes of the request body that undici has reported as sent, where the caller wants to know. */
   bytesSent = 0
   phase: AttemptPhase = 'waiting'
-  onBodySent?: (chunk: Uint8Array | string) => void
-  onRequestSent?: () => void
+  // Not there at all where the caller's handler has none: see the constructor.
+  declare onBodySent?: (chunk: Uint8Array | string) => void
+  declare onRequestSent?: () => void
 
   protected readonly owner: AttemptOwner
   #abort: ((reason?: Error) => void) | undefined
@@ -82,7 +84,7 @@ export class AttemptHandler implements LegacyHandler, Steered {
   onResponseStarted(): void {
     if (this.phase !== 'waiting' || this.owner.callerHandler.onResponseStarted === undefined) return
     this.#inCallback = true
-    this.owner.progress.responseStarted()
+    this.owner.onResponseStarted()
     this.#inCallback = false
   }
 

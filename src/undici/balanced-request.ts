@@ -41,6 +41,7 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
   #current: AttemptHandler | undefined
   #lastError: Error | undefined
   #progress: Progress | undefined
+  #responseStarted = false
   /** Given up by the caller, or with the balancer. */
   #aborted = false
   #ended = false
@@ -57,7 +58,6 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
     this.#controller = new StableController(this)
   }
 
-  /** Made for who wants to know. */
   get progress(): Progress {
     return (this.#progress ??= new Progress(this.callerHandler))
   }
@@ -119,6 +119,11 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
   }
 
   // What an attempt reports.
+
+  onResponseStarted(): void {
+    if (!this.#responseStarted) this.callerHandler.onResponseStarted?.()
+    this.#responseStarted = true
+  }
 
   onInformation(_handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined): void {
     this.#caller.headers(this.#controller, status, raw, parsed, message)

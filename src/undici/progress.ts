@@ -3,19 +3,11 @@ import type { AnyHandler } from './handlers.js'
 
 export class Progress {
   readonly #handler: AnyHandler
-  #started = false
   #sent = false
   #bytes = 0
 
   constructor(handler: AnyHandler) {
     this.#handler = handler
-  }
-
-  /** The first byte of a response, before its headers. */
-  responseStarted(): void {
-    if (this.#started) return
-    this.#started = true
-    this.#handler.onResponseStarted?.()
   }
 
   /** A piece of the body went out. A replay sends again what the caller was told already: only what is new is told. */

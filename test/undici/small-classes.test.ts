@@ -44,7 +44,7 @@ describe('what the caller is told of the sending', () => {
   function setUp(): { progress: Progress, told: string[] } {
     const told: string[] = []
     const progress = new Progress({
-      onBodySent: (chunk) => told.push(Buffer.from(chunk as string).toString()), onRequestSent: () => told.push('sent'), onResponseStarted: () => told.push('response'),
+      onBodySent: (chunk) => told.push(Buffer.from(chunk as string).toString()), onRequestSent: () => told.push('sent'),
     })
     return { progress, told }
   }
@@ -68,20 +68,16 @@ describe('what the caller is told of the sending', () => {
     assert.deepEqual(told, ['größe', 'n'])
   })
 
-  test('that the request is sent, and that a response begins, once', () => {
+  test('that the request is sent, once', () => {
     const { progress, told } = setUp()
-    for (let i = 0; i < 3; i++) {
-      progress.requestSent()
-      progress.responseStarted()
-    }
-    assert.deepEqual(told, ['sent', 'response'])
+    for (let i = 0; i < 3; i++) progress.requestSent()
+    assert.deepEqual(told, ['sent'])
   })
 
   test('nothing, where it has no ears for it', () => {
     const progress = new Progress({})
     progress.bodySent({ bytesSent: 0 }, 'a')
     progress.requestSent()
-    progress.responseStarted()
   })
 })
 

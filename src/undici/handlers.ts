@@ -71,6 +71,8 @@ export interface DispatchOptions extends Omit<Dispatcher.DispatchOptions, 'body'
   query?: Record<string, unknown> | null
   allowH2?: boolean
   maxRedirections?: number
+  /** Of the caller's own call: what it was sent through. */
+  dispatcher?: unknown
   servername?: string | null
   /** undici 8's fetch: the serialized body beside the source that an active MockAgent matches on. */
   __mockAgentBodyForDispatch?: unknown

@@ -1,4 +1,4 @@
-/** What Node's own fetch and WebSocket ask for, up to Node 24, that the undici inside does not take, or takes otherwise. */
+/** What callers of another version (Node's own fetch and WebSocket, another undici) ask for that the undici inside does not take, or takes otherwise. */
 import { isCurrent, isHandler, type AnyHandler, type DispatchOptions } from './handlers.js'
 import { collapseLength } from './request-headers.js'
 
@@ -13,6 +13,11 @@ export function mendOptions(opts: DispatchOptions, handler: AnyHandler, takesLeg
   // The WebSocket of Node 22 and 24 gives up on a server that chooses HTTP/2, which undici 8 offers by default (nodejs/undici#4989).
   if (opts.upgrade != null && opts.allowH2 === undefined && !takesLegacy && isHandler(handler) && !isCurrent(handler)) {
     mended = { ...mended, allowH2: false }
+  }
+  // undici 7's request, stream and pipeline hand on the `dispatcher` that they were given; undici 8 refuses it.
+  if (!takesLegacy && opts.dispatcher !== undefined) {
+    const { dispatcher: _, ...others } = mended
+    mended = others
   }
   // The fetch of Node 20 and 22 repeats a content-length that the caller set, as `3, 3` (nodejs/undici#5500).
   const headers = opts.headers as { readonly 'content-length'?: unknown } | null | undefined

@@ -38,6 +38,12 @@ describe('a repeated content-length', () => {
   }
 })
 
+test('a dispatcher among the options, which undici 8 refuses, is left out for an inner one that may be of undici 8', () => {
+  const opts: DispatchOptions = Object.freeze({ ...base, dispatcher: {} })
+  assert.deepEqual(mendOptions(opts, legacy, false), base)
+  assert.equal(mendOptions(opts, legacy, true), opts)
+})
+
 test('everything else is the very same object', () => {
   for (const opts of [base, { ...base, headers: null }, { ...base, headers: ['content-length', '3'] }, { ...base, upgrade: null }]) {
     for (const handler of [legacy, current]) assert.equal(mendOptions(opts, handler, false), opts)

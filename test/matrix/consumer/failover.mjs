@@ -119,6 +119,23 @@ for (const [kind, make] of Object.entries(REQUEST_BODIES)) {
   })
 }
 
+for (const { name, fetch } of FETCHES) {
+  check(`failover: ${name} over a dozen backends hangs no more listeners on the caller's signal than one does`, async (t) => {
+    const servers = []
+    for (let i = 0; i < 12; i++) servers.push(await serve(t, throttles()))
+    servers.push(await serve(t, says('free')))
+    balance(t, servers)
+    const warnings = []
+    const listen = (warning) => { warnings.push(warning.name) }
+    process.on('warning', listen)
+    t.after(() => { process.off('warning', listen) })
+    const { signal } = new AbortController()
+    assert.equal(await (await fetch(CHAT, { method: 'POST', body: streamOf(BYTES), duplex: 'half', signal })).text(), 'free')
+    await new Promise(setImmediate)
+    assert.deepEqual(warnings.filter((warning) => warning === 'MaxListenersExceededWarning'), [])
+  })
+}
+
 check('failover: 500, 503 and a reset connection are passed over too', async (t) => {
   const resets = (call) => { call.request.socket.resetAndDestroy() }
   const servers = [await serve(t, says('', {}, 500)), await serve(t, says('', {}, 503)), await serve(t, resets), await serve(t, says('free'))]

@@ -1,5 +1,6 @@
 /** `install` and `uninstall`: who is balanced, and what is there afterwards. */
 import assert from 'node:assert/strict'
+import { connect as connectTcp, createServer } from 'node:net'
 import * as undici from 'undici'
 import { InstallError, InvalidOptionsError, install, priorityInterceptor } from 'openai-priority-loadbalancer'
 import {
@@ -54,6 +55,21 @@ check('uninstall: what was global before is global again, under both symbols, an
   assert.equal(backend.calls.length, 0)
   // The dispatcher that was handed in has stayed open.
   assert.equal(await (await fetch(`${backend.url}/x`)).text(), 'here')
+})
+
+check('uninstall: a dispatcher that was made global since stays, and is not balanced', async (t) => {
+  const [backend, since] = [await serve(t, says('balanced')), await serve(t, says('since'))]
+  setGlobal(t, new undici.Agent())
+  const balancer = install(optionsFor([backend]))
+  const slots = readGlobals()
+  const own = setGlobal(t, new undici.Agent({ connect: (_opts, callback) => connect(since, callback) }))
+  assert.deepEqual(readGlobals().map((slot, i) => slot === slots[i]), [false, false])
+  for (const uninstalled of [false, true]) {
+    if (uninstalled) await balancer.uninstall()
+    assert.equal(undici.getGlobalDispatcher(), own)
+    for (const { fetch } of FETCHES) assert.equal(await (await fetch(CHAT.replace('https', 'http'))).text(), 'since')
+  }
+  assert.equal(backend.calls.length, 0)
 })
 
 check('uninstall: waits for the requests under way', async (t) => {
@@ -136,8 +152,13 @@ check('a backend that refuses connections is passed over, and the last error is 
   assert.equal(error.cause.code, 'ECONNREFUSED')
 })
 
+/** Wherever it was meant to go: to this server. */
+function connect ({ server }, callback) {
+  const socket = connectTcp(server.address().port, '127.0.0.1', () => { callback(null, socket) })
+  return socket
+}
+
 async function freePort () {
-  const { createServer } = await import('node:net')
   const server = createServer()
   await new Promise((resolve) => { server.listen(0, '127.0.0.1', resolve) })
   const { port } = server.address()

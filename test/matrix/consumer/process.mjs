@@ -84,6 +84,20 @@ check('a program that has installed, and neither uninstalls nor closes, ends by 
   assert.equal(free.calls.length, 1)
 })
 
+check('a program that throws on every deprecation does not throw', async (t) => {
+  const [busy, free] = [await serve(t, throttles()), await serve(t, answers)]
+  const result = await runProgram('programs/install.mjs', { args: ['--pending-deprecation', '--throw-deprecation'], env: { PROGRAM_BACKENDS: `${busy.url} ${free.url}` } })
+  assertEndedByItself(result)
+  assert.equal(result.stdout, '200\n')
+})
+
+check('a program whose fetch is undici\'s, by its install(), is balanced', async (t) => {
+  const [busy, free] = [await serve(t, throttles()), await serve(t, answers)]
+  const result = await runProgram('programs/undici-install.mjs', { env: { PROGRAM_BACKENDS: `${busy.url} ${free.url}` } })
+  assertEndedByItself(result)
+  assert.equal(result.stdout, 'true 200\n')
+})
+
 check('a request that waits for a backend keeps its program alive until it is answered', async (t) => {
   const backend = await serve(t, throttles(300))
   const ended = runProgram('programs/install.mjs', { env: { PROGRAM_BACKENDS: backend.url, PROGRAM_WAIT: '10000' } })

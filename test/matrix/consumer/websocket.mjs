@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import * as undici from 'undici'
-import { TLS, balance, check, nodeIs, rejection, says, serve, setGlobal } from './support.mjs'
+import { TLS, balance, check, makeBalancer, nodeIs, rejection, says, serve, setGlobal } from './support.mjs'
 
 const SOCKETS = [{ name: 'undici.WebSocket', WebSocket: undici.WebSocket }]
 if (nodeIs('22.0.0')) SOCKETS.unshift({ name: 'native WebSocket', WebSocket: globalThis.WebSocket })
@@ -36,8 +36,8 @@ async function serveEcho (t, options) {
 }
 
 /** Opens, says hello, hears it, closes. */
-function converse (WebSocket, url) {
-  const socket = new WebSocket(url)
+function converse (WebSocket, url, options) {
+  const socket = new WebSocket(url, options)
   return new Promise((resolve, reject) => {
     let heard
     socket.addEventListener('open', () => { socket.send('hello') })
@@ -73,6 +73,15 @@ for (const { name, WebSocket } of SOCKETS) {
     balance(t, [server])
     assert.deepEqual(await converse(WebSocket, `${toWs(server.url)}/echo`), WELL)
     assert.deepEqual(await converse(WebSocket, 'wss://chat.balanced/openai/v1/realtime'), WELL)
+  })
+
+  check(`websocket: ${name} with the balancer as its dispatcher option, to a server that would rather speak HTTP/2`, async (t) => {
+    const server = await serveEcho(t, { protocol: 'h2-or-http' })
+    const agent = new undici.Agent({ connect: { ca: TLS.ca } })
+    t.after(() => agent.close())
+    const dispatcher = makeBalancer(t, [server], { dispatcher: agent })
+    assert.deepEqual(await converse(WebSocket, 'wss://chat.balanced/openai/v1/realtime', { dispatcher }), WELL)
+    assert.deepEqual(await converse(WebSocket, `${toWs(server.url)}/echo`, { dispatcher }), WELL)
   })
 
   check(`websocket: ${name}: a pool without a backend that upgrades is an error of the WebSocket`, async (t) => {

@@ -43,7 +43,13 @@ export class LimiterSignals {
 
   /** Reads into this object: answers come one at a time, and what one says is used at once. */
   read(headers: ResponseHeaders): this {
-    const values = reader.read(headers) ?? NOTHING
+    const values = reader.read(headers)
+    // Most backends never say a word of limits: then there is nothing to read, and nothing left from before to clear.
+    if (values === undefined) return this.isQuota ? this.#fill(NOTHING) : this
+    return this.#fill(values)
+  }
+
+  #fill(values: readonly (HeaderValue | undefined)[]): this {
     this.utilization = readPercent(values[0]) / 100
     this.requests.fill(values[1], values[2], values[3])
     this.tokens.fill(values[4], values[5], values[6])

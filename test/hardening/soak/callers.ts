@@ -54,7 +54,8 @@ export async function call(plan: Plan, balancer: Dispatcher, random: () => numbe
     if (received !== undefined && made.length !== undefined && received !== String(made.length)) {
       complain(`${plan.via} ${plan.body}: ${String(made.length)} bytes sent, ${received} bytes received`)
     }
-    for await (const _piece of answer.pieces) {
+    for await (const piece of answer.pieces) {
+      if ((piece as Uint8Array).byteLength === 0) complain(`${plan.via}: an empty piece`)
       if (plan.giveUp === 'in the body') giveUp()
       // Leaving the loop cancels the body, whichever kind it is.
       if (plan.reading === 'first piece') return `${answer.status}, not read to the end`

@@ -73,17 +73,20 @@ class CurrentCaller implements CallerHandler {
 
 class LegacyCaller implements CallerHandler {
   readonly #handler: LegacyHandler
+  /** What `onHeaders` is given, always the same: there since the start, which comes before everything else. */
+  #resume!: () => void
 
   constructor(handler: LegacyHandler) {
     this.#handler = handler
   }
 
   start(controller: StableController): void {
+    this.#resume = () => { controller.resume() }
     this.#handler.onConnect?.((reason) => { controller.abort(reason) })
   }
 
   headers(controller: StableController, status: number, raw: AnyHeaders, _parsed: ParsedHeaders | undefined, message: string | undefined): void {
-    if (this.#handler.onHeaders?.(status, toRaw(raw), controller.resumer, message) === false) controller.pause()
+    if (this.#handler.onHeaders?.(status, toRaw(raw), this.#resume, message) === false) controller.pause()
   }
 
   data(controller: StableController, chunk: Buffer): void {

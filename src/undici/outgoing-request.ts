@@ -2,7 +2,7 @@
 import { findDeployment, findModel, MAX_SCAN_BYTES, type ModelSpan } from '../core/scope.js'
 import type { BackendConfig } from '../core/types.js'
 import type { DispatchOptions } from './handlers.js'
-import { ReplayableBody } from './replayable-body.js'
+import { isSingleUse, ReplayableBody } from './replayable-body.js'
 import { flattenHeaders, readContentLength, type RequestHeaders } from './request-headers.js'
 import { rewriteRequest, type Destination, type Original } from './request-rewrite.js'
 
@@ -18,7 +18,9 @@ export class OutgoingRequest implements Original {
     this.opts = opts
     this.rest = rest
     this.headers = flattenHeaders(opts.headers)
-    this.body = ReplayableBody.of(opts.body, readContentLength(this.headers), maxReplayBytes)
+    // Of a body in hand the length is known without.
+    const contentLength = isSingleUse(opts.body) ? readContentLength(this.headers) : undefined
+    this.body = ReplayableBody.of(opts.body, contentLength, maxReplayBytes)
   }
 
   /** What the request is throttled under: the deployment in its path, else the model in its body, else `''`. */

@@ -61,6 +61,7 @@ export class ReplayableBody {
     const body = this.#body
     // A character is at least one byte.
     if (typeof body === 'string') return Buffer.from(body.length > length ? body.slice(0, length) : body)
+    if (body instanceof Uint8Array) return body
     if (ArrayBuffer.isView(body)) return new Uint8Array(body.buffer, body.byteOffset, body.byteLength)
     return body instanceof ArrayBuffer ? new Uint8Array(body) : undefined
   }
@@ -106,7 +107,8 @@ export class ReplayableBody {
   }
 }
 
-function isSingleUse(body: unknown): body is object {
+/** True for what can be read only once: streams and iterables. */
+export function isSingleUse(body: unknown): body is object {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) return false
   if (ArrayBuffer.isView(body) || body instanceof ArrayBuffer) return false
   // Before all that goes by tags: the `form-data` package's FormData is a stream.

@@ -22,7 +22,6 @@ export class StableController implements Controller {
   #steered: Steered | undefined
   #paused = false
   #reason: Error | null = null
-  #resumer: (() => void) | undefined
 
   constructor(owner: ControllerOwner) {
     this.#owner = owner
@@ -56,11 +55,6 @@ export class StableController implements Controller {
     if (!this.#paused) return
     this.#paused = false
     this.#steered?.resume()
-  }
-
-  /** For handlers of the old style, which are given a function to resume with. Made once. */
-  get resumer(): () => void {
-    return (this.#resumer ??= () => this.resume())
   }
 
   /** From here on the caller steers this attempt. A pause that was asked for earlier holds. */

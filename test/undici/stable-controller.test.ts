@@ -58,15 +58,6 @@ test('a pause that was asked for before there was anything to pause holds for wh
   assert.deepEqual(log, ['second pauses'])
 })
 
-test('handlers of the old style resume with one and the same function', () => {
-  const { controller, log, attempt } = setUp()
-  controller.attach(attempt('only'))
-  controller.pause()
-  controller.resumer()
-  assert.equal(controller.resumer, controller.resumer)
-  assert.deepEqual(log, ['only pauses', 'only resumes'])
-})
-
 test('raw headers and trailers are plain fields that interceptors may assign', () => {
   const { controller } = setUp()
   assert.deepEqual(Object.keys(controller), ['rawHeaders', 'rawTrailers'])

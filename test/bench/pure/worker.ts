@@ -5,7 +5,7 @@ import { createNullDispatcher } from './null-dispatcher.js'
 import { SUBJECTS, type Subject, type SubjectName } from './subjects.js'
 
 /** The young generation has room for it: no collection comes in between. See `NODE_OPTIONS` in part.ts. */
-const BATCH_BYTES = 8 * 2 ** 20
+const BATCH_BYTES = 32 * 2 ** 20
 
 const caller = createCaller()
 const { handler } = caller

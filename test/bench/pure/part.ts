@@ -51,12 +51,13 @@ export async function benchPure(compiled: Compiled, quick: boolean): Promise<Tab
 async function measureAll(program: string, names: readonly SubjectName[], rounds: number, count: number, quick: boolean): Promise<Map<SubjectName, Cost>> {
   const children = names.map((name) => ({ name, child: startChild<PureCalls>(program, NODE_OPTIONS), times: [] as number[], weights: [] as number[] }))
   try {
-    for (const { name, child } of children) await child.call('start', { name, ms: quick ? 10 : 200 })
+    if (quick) await Promise.all(children.map(({ name, child }) => child.call('start', { name, ms: 10 })))
+    else for (const { name, child } of children) await child.call('start', { name, ms: 300 })
     for (let round = 0; round < rounds; round++) {
       for (const { child, times, weights } of children) {
         times.push(await child.call('time', count))
         // Before the last rounds the compiler may still be at work, and allocates for itself.
-        if (round >= rounds - 9) weights.push(await child.call('weigh', count))
+        if (round >= rounds - 9) weights.push(await child.call('weigh', 4 * count))
       }
     }
     return new Map(children.map(({ name, times, weights }) => [name, { best: Math.min(...times), median: median(times), bytes: median(weights) }]))

@@ -12,7 +12,7 @@ const COMPARED = NAMES.filter((name) => name !== 'bare')
 
 /** Whole requests over the loopback, with the server in another process. Rounds are interleaved and compared with bare's round beside them. */
 export async function benchEndToEnd(compiled: Compiled, quick: boolean): Promise<Table[]> {
-  const rounds = quick ? 1 : 15
+  const rounds = quick ? 1 : 13
   const server = startChild<ServerCalls>(compiled.program('undici', 'test/bench/support/server.ts'))
   const client = startChild<EndToEndCalls>(compiled.program('undici', 'test/bench/end-to-end/worker.ts'))
   const rows: Record<string, string | number>[] = []

@@ -24,18 +24,23 @@ export async function benchFailover(compiled: Compiled, quick: boolean): Promise
       const count = quick ? 5 : run.bytes > 500_000 ? 300 : 1_500
       // Opens the connections and wakes the compiler.
       await client.call('run', { ...run, count: quick ? 1 : count / 5 })
-      const tookMs = await client.call('run', { ...run, count })
-      rows.push({ request: label, failovers: count, p50: quantile(tookMs, 0.5), p99: quantile(tookMs, 0.99), max: Math.max(...tookMs) })
+      const { handedOn, written } = await client.call('run', { ...run, count })
+      rows.push({
+        request: label, failovers: count, handedOn50: quantile(handedOn, 0.5), handedOn99: quantile(handedOn, 0.99),
+        written50: quantile(written, 0.5), written99: quantile(written, 0.99),
+      })
     }
   } finally {
     await Promise.all([client.stop(), server.stop()])
   }
   return [{
     title: 'Failover',
-    note: 'Milliseconds from the headers of a 429, as the client gets them, to the next attempt being written to its connection, which is open already.',
+    note: 'Milliseconds from the headers of a 429, as the client gets them, until the next attempt is handed to undici, and until undici has written its headers'
+      + ' to a connection that is open already. What lies between the two is undici\'s: with 50 requests at once a request to a bare Agent waits as long.',
     columns: [
       { key: 'request', label: '' }, { key: 'failovers', label: 'failovers' },
-      { key: 'p50', label: 'p50, ms', digits: 3 }, { key: 'p99', label: 'p99, ms', digits: 3 }, { key: 'max', label: 'most, ms', digits: 3 },
+      { key: 'handedOn50', label: 'handed on: p50', digits: 3 }, { key: 'handedOn99', label: 'p99', digits: 3 },
+      { key: 'written50', label: 'written: p50', digits: 3 }, { key: 'written99', label: 'p99', digits: 3 },
     ],
     rows,
   }]

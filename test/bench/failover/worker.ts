@@ -1,4 +1,4 @@
-/** Times failovers as undici itself tells of them: from the headers of the 429 to the headers of the next attempt being written. */
+/** Times failovers as undici itself tells of them: from the headers of the 429 to the next attempt, handed to undici and written. */
 import { subscribe } from 'node:diagnostics_channel'
 import { request, type Dispatcher } from 'undici'
 import { PriorityBalancer } from '../../../src/balancer.js'
@@ -13,24 +13,39 @@ export interface Run {
   readonly concurrency: number
 }
 
+/** Milliseconds after the 429's headers, of each failover. */
+export interface Failovers {
+  /** Until undici has the next attempt. */
+  readonly handedOn: number[]
+  /** Until its headers are written. */
+  readonly written: number[]
+}
+
 interface Told {
   readonly request: { readonly origin: string; readonly path: string }
 }
 
 let balancer: Dispatcher
+/** URL of the backend that refuses: what the requests ask for. */
+let first = ''
 /** When the 429 came, by the path of the request. */
 const refusedAt = new Map<string, number>()
-let tookMs: number[] = []
+let failovers: Failovers = { handedOn: [], written: [] }
 
 subscribe('undici:request:headers', (message) => {
   const { request: { path }, response } = message as Told & { readonly response: { readonly statusCode: number } }
   if (response.statusCode === 429) refusedAt.set(path, performance.now())
 })
 
+subscribe('undici:request:create', (message) => {
+  const at = refusedAt.get((message as Told).request.path)
+  if (at !== undefined) failovers.handedOn.push(performance.now() - at)
+})
+
 subscribe('undici:client:sendHeaders', (message) => {
   const { path } = (message as Told).request
   const at = refusedAt.get(path)
-  if (at !== undefined) tookMs.push(performance.now() - at)
+  if (at !== undefined) failovers.written.push(performance.now() - at)
   refusedAt.delete(path)
 })
 
@@ -41,20 +56,18 @@ const calls = {
     first = throttled
   },
 
-  /** @returns milliseconds of each failover. */
-  async run({ api, body, bytes, count, concurrency }: Run): Promise<number[]> {
-    tookMs = []
+  async run({ api, body, bytes, count, concurrency }: Run): Promise<Failovers> {
+    failovers = { handedOn: [], written: [] }
     const payload = Buffer.alloc(bytes, 0x78)
     let next = 0
     await Promise.all(Array.from({ length: concurrency }, async () => {
       while (next < count) await send(api, `${first}/openai/deployments/gpt-4o/chat/completions?n=${next++}`, body === 'stream' ? pieces(payload) : payload)
     }))
-    if (tookMs.length !== count) throw new Error(`${tookMs.length} failovers for ${count} requests`)
-    return tookMs
+    const { handedOn, written } = failovers
+    if (handedOn.length !== count || written.length !== count) throw new Error(`${handedOn.length} and ${written.length} failovers for ${count} requests`)
+    return failovers
   },
 }
-
-let first = ''
 
 export type FailoverCalls = typeof calls
 

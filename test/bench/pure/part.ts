@@ -17,7 +17,7 @@ interface Cost {
 
 /** Time and memory for each dispatch over a synchronous null dispatcher. Rounds are interleaved: what disturbs one subject disturbs all. */
 export async function benchPure(compiled: Compiled, quick: boolean): Promise<Table[]> {
-  const rounds = quick ? 2 : 30
+  const rounds = quick ? 2 : 25
   const count = quick ? 200 : 5_000
   const names = Object.keys(SUBJECTS) as SubjectName[]
   const rows = names.map((name): Record<string, string | number> => ({ subject: SUBJECTS[name].label }))
@@ -52,12 +52,12 @@ async function measureAll(program: string, names: readonly SubjectName[], rounds
   const children = names.map((name) => ({ name, child: startChild<PureCalls>(program, NODE_OPTIONS), times: [] as number[], weights: [] as number[] }))
   try {
     if (quick) await Promise.all(children.map(({ name, child }) => child.call('start', { name, ms: 10 })))
-    else for (const { name, child } of children) await child.call('start', { name, ms: 300 })
+    else for (const { name, child } of children) await child.call('start', { name, ms: 200 })
     for (let round = 0; round < rounds; round++) {
       for (const { child, times, weights } of children) {
         times.push(await child.call('time', count))
         // Before the last rounds the compiler may still be at work, and allocates for itself.
-        if (round >= rounds - 9) weights.push(await child.call('weigh', 4 * count))
+        if (round >= rounds - 5) weights.push(await child.call('weigh', 4 * count))
       }
     }
     return new Map(children.map(({ name, times, weights }) => [name, { best: Math.min(...times), median: median(times), bytes: median(weights) }]))

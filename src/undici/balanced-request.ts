@@ -91,15 +91,14 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
 
   /** Does what the pool has decided. */
   #proceed(acquisition: Acquisition<Destination>): boolean {
+    // The attempt before may be uploading still. While this one waits for its turn or its credential, the body must not outgrow what can be kept.
+    this.#request.body.rewind()
     if (this.#ended) this.#giveBack(acquisition)
     else if (acquisition.kind === 'send') return this.#send(acquisition)
     else if (acquisition.kind === 'reject') this.#answerThrottled(acquisition.retryAfterMs)
-    else if (acquisition.kind === 'wait') {
-      this.#lastError = undefined
-      // What is still uploaded after an early refusal ends here: the body might outgrow what can be kept.
-      this.#request.body.rewind()
+    else if (acquisition.kind === 'wait') this.#lastError = undefined
     // Answers are surfaced where they arrive; what is left is an error, unless the pool was closed before or while this one waited.
-    } else this.#fail(this.#lastError ?? new BalancerClosedError())
+    else this.#fail(this.#lastError ?? new BalancerClosedError())
     return true
   }
 

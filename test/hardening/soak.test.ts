@@ -55,7 +55,7 @@ async function runWorker(order: SoakOrder): Promise<Result> {
   const env = { ...process.env }
   // Coverage would slow it down and grow its heap.
   delete env['NODE_V8_COVERAGE']
-  const child = spawn(process.execPath, [...(process.env['SOAK_ARGS'] ?? '').split(' ').filter(Boolean), '--expose-gc', '--import', 'tsx', WORKER, JSON.stringify(order)], { stdio: ['ignore', 'pipe', 'pipe'], env })
+  const child = spawn(process.execPath, ['--expose-gc', '--import', 'tsx', WORKER, JSON.stringify(order)], { stdio: ['ignore', 'pipe', 'pipe'], env })
   let stdout = ''
   let stderr = ''
   let reportedAt = NaN

@@ -234,7 +234,7 @@ export class AttemptHandler implements LegacyHandler, Steered {
 
   #letGo(): void {
     this.#endDrain()
-    // Not from inside undici's own callback: there an abort costs undici 7 a second connection.
+    // Not from inside undici's own callback: an abort calls back at once, while undici is still busy with this very response.
     queueMicrotask(() => { this.abortUpstream(new Error('The rest of a response that nobody waits for is not read.')) })
   }
 }

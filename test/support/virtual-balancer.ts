@@ -23,7 +23,7 @@ export class VirtualBalancer extends Dispatcher {
     this.engine = new Engine(options, this.system)
     const agent = options.dispatcher ?? new Agent()
     this.#agent = agent
-    this.#inner = { dispatch: (opts, handler) => agent.dispatch(opts as Dispatcher.DispatchOptions, toUndici(handler)), takesLegacy: PEER_TAKES_LEGACY_HANDLERS, isMockActive: false }
+    this.#inner = { dispatch: (opts, handler) => agent.dispatch(opts as Dispatcher.DispatchOptions, toUndici(handler)), takesLegacy: PEER_TAKES_LEGACY_HANDLERS && agent instanceof Dispatcher, isMockActive: false }
   }
 
   override dispatch(opts: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {

@@ -1,6 +1,7 @@
 /**
  * What the package costs when a program starts: whole processes, from spawn to exit, that import nothing, undici alone, and the
- * package as npm would publish it. Rounds are interleaved, so that a busy moment of the machine meets all of them. Markdown on stdout.
+ * package as npm would publish it. Rounds are interleaved, so that a busy moment of the machine meets all of them; processor time is what
+ * to compare on a machine that is not idle. Markdown on stdout.
  *
  *     npm run bench:startup
  */
@@ -19,7 +20,17 @@ interface Program {
   readonly args: readonly string[]
 }
 
-const evaluate = (code: string): string[] => ['--input-type=module', '--eval', code]
+/** The program says at its end what processor time it took. */
+const evaluate = (code: string): string[] => [
+  '--input-type=module', '--eval', `${code}\nprocess.on('exit', () => { const { user, system } = process.cpuUsage(); console.log((user + system) / 1000) })`,
+]
+
+interface Cost {
+  /** Milliseconds from spawn to exit. */
+  readonly wall: number
+  /** Milliseconds of processor time, user and system, all threads. */
+  readonly cpu: number
+}
 
 const PROGRAMS: readonly Program[] = [
   { name: 'nothing', args: evaluate('') },
@@ -33,16 +44,15 @@ function median (values: readonly number[]): number {
   return [...values].sort((a, b) => a - b)[values.length >> 1] ?? NaN
 }
 
-/** Milliseconds from spawn to exit. */
-function measure (args: readonly string[], cwd: string, env: NodeJS.ProcessEnv): number {
+function measure (args: readonly string[], cwd: string, env: NodeJS.ProcessEnv): Cost {
   const start = performance.now()
-  const { status, stderr } = spawnSync(process.execPath, args, { cwd, env, encoding: 'utf8' })
-  const ms = performance.now() - start
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd, env, encoding: 'utf8' })
+  const wall = performance.now() - start
   if (status !== 0) throw new Error(`node ${args.join(' ')} ended with ${status}:\n${stderr}`)
-  return ms
+  return { wall, cpu: Number(stdout) }
 }
 
-async function measureAll (folder: string): Promise<number[][]> {
+async function measureAll (folder: string): Promise<Cost[][]> {
   const config = join(folder, 'backends.json')
   await writeFile(config, JSON.stringify(OPTIONS))
   // tsx, coverage and a compile cache would be measured with it.
@@ -50,9 +60,9 @@ async function measureAll (folder: string): Promise<number[][]> {
   const env = { ...Object.fromEntries(inherited), OPENAI_LOADBALANCER_CONFIG: config }
   // The first of each reads from the disk what all others find in memory.
   for (const { args } of PROGRAMS) measure(args, folder, env)
-  const times = PROGRAMS.map((): number[] => [])
-  for (let round = 0; round < ROUNDS; round++) PROGRAMS.forEach(({ args }, i) => times[i]?.push(measure(args, folder, env)))
-  return times
+  const costs = PROGRAMS.map((): Cost[] => [])
+  for (let round = 0; round < ROUNDS; round++) PROGRAMS.forEach(({ args }, i) => costs[i]?.push(measure(args, folder, env)))
+  return costs
 }
 
 const temp = await mkdtemp(join(tmpdir(), 'startup-'))
@@ -60,16 +70,17 @@ try {
   const packed = await packProject(temp)
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
   const undicis = major > 22 || (major === 22 && minor >= 19) ? ['undici', 'undici8'] as const : ['undici'] as const
-  console.log(`Node ${process.versions.node}, ${cpus().length} x ${cpus()[0]?.model ?? 'unknown CPU'}; ${ROUNDS} rounds, whole processes; ${packed.size} bytes packed, ${packed.unpackedSize} unpacked.`)
+  console.log(`Node ${process.versions.node}, ${cpus().length} x ${cpus()[0]?.model ?? 'unknown CPU'}; medians of ${ROUNDS} rounds, whole processes; ${packed.size} bytes packed, ${packed.unpackedSize} unpacked.`)
   for (const undici of undicis) {
-    const times = await measureAll(await createConsumer(packed, undici, []))
-    const [, alone = []] = times
-    console.log(`\n| with ${undici === 'undici' ? 'undici 7' : 'undici 8'} | median ms | least ms | over undici alone |\n|---|---:|---:|---:|`)
+    const costs = await measureAll(await createConsumer(packed, undici, []))
+    const [, alone = []] = costs
+    console.log(`\n| with ${undici === 'undici' ? 'undici 7' : 'undici 8'} | wall ms | CPU ms | wall over undici alone | CPU over undici alone |\n|---|---:|---:|---:|---:|`)
     PROGRAMS.forEach(({ name }, i) => {
-      const own = times[i] ?? []
+      const own = costs[i] ?? []
+      const typical = (of: keyof Cost): string => median(own.map((cost) => cost[of])).toFixed(1)
       // Round by round, so that what slows both down drops out.
-      const over = median(own.map((ms, round) => ms - (alone[round] ?? NaN)))
-      console.log(`| ${name} | ${median(own).toFixed(1)} | ${Math.min(...own).toFixed(1)} | ${i < 2 ? '' : `${over.toFixed(1)} ms`} |`)
+      const over = (of: keyof Cost): string => (i < 2 ? '' : median(own.map((cost, round) => cost[of] - (alone[round]?.[of] ?? NaN))).toFixed(1))
+      console.log(`| ${name} | ${typical('wall')} | ${typical('cpu')} | ${over('wall')} | ${over('cpu')} |`)
     })
   }
 } finally {

@@ -7,11 +7,15 @@ import { createRequire } from 'node:module'
 /** The oldest undici that can be told from a working one by trying: see the README's compatibility table. */
 export const OLDEST_UNDICI = '7.27.2'
 
-/** Throws when this Node and this undici cannot work together; the message says what to install. */
-export function checkPeer(undici: string, node: string): void {
+/**
+ * Throws when this Node and this undici cannot work together; the message says what to install.
+ * @param undici its version; undefined when nobody knows
+ */
+export function checkPeer(undici: string | undefined, node: string): void {
   if (isOlder(node, '20.18.1')) {
     throw new Error(`openai-priority-loadbalancer needs Node.js 20.18.1 or newer; this is ${node}.`)
   }
+  if (undici === undefined) return
   if (isOlder(undici, OLDEST_UNDICI)) {
     throw new Error(
       `openai-priority-loadbalancer needs undici ${OLDEST_UNDICI} or newer, or 8; found ${undici}, which does not see every request. Run: npm install undici@7`,
@@ -36,14 +40,12 @@ function isOlder(version: string, than: string): boolean {
 }
 
 /** The version of the undici that this package resolves to; `undefined` where a bundler left no files to look at. */
-function readUndiciVersion(): string | undefined {
+export function readUndiciVersion(load: (path: string) => unknown): string | undefined {
   try {
-    const manifest: unknown = createRequire(import.meta.url)('undici/package.json')
-    return (manifest as { version: string }).version
+    return (load('undici/package.json') as { version: string }).version
   } catch {
     return undefined
   }
 }
 
-const version = readUndiciVersion()
-if (version !== undefined) checkPeer(version, process.versions.node)
+checkPeer(readUndiciVersion(createRequire(import.meta.url)), process.versions.node)

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { ActiveRequests } from '../../src/undici/active-requests.js'
-import { checkPeer } from '../../src/undici/check-peer.js'
+import { checkPeer, readUndiciVersion } from '../../src/undici/check-peer.js'
 import { endOf, isCallersFault, toError } from '../../src/undici/failure.js'
 import { Progress } from '../../src/undici/progress.js'
 import { isRaw, readResponseLength, toParsed, toRaw } from '../../src/undici/response-headers.js'
@@ -141,6 +141,14 @@ describe('a Node and an undici that cannot work together say so', () => {
     ['8.12.4', '22.18.0', /needs Node\.js 22\.19/],
     ['8', '22.19', undefined],
   ]
+  test('but an undici whose version nobody can read may try', () => {
+    const version = readUndiciVersion(() => { throw new Error('bundled') })
+    assert.equal(version, undefined)
+    checkPeer(version, '20.18.1')
+    assert.throws(() => { checkPeer(version, '18.20.0') }, /needs Node\.js/)
+    assert.equal(readUndiciVersion(() => ({ version: '7.30.2' })), '7.30.2')
+  })
+
   for (const [undici, node, message] of pairs) {
     test(`undici ${undici} on Node ${node}`, () => {
       if (message === undefined) checkPeer(undici, node)

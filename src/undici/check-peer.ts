@@ -31,9 +31,8 @@ export function checkPeer(undici: string | undefined, node: string): void {
 /** Compares the three numbers; a pre-release counts as its release. */
 function isOlder(version: string, than: string): boolean {
   const left = version.split(/[.-]/, 3).map(Number)
-  const right = than.split('.').map(Number)
-  for (let i = 0; i < 3; i++) {
-    const difference = (left[i] ?? 0) - (right[i] ?? 0)
+  for (const [i, right] of than.split('.').map(Number).entries()) {
+    const difference = (left[i] ?? 0) - right
     if (difference !== 0) return difference < 0
   }
   return false

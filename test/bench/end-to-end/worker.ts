@@ -24,7 +24,8 @@ const CREATE: Readonly<Record<SubjectName, (url: string) => Dispatcher>> = {
   again: () => new Agent(),
   pool: (url) => new BalancedPool(url),
   retry: () => new RetryAgent(new Agent()),
-  ours: (url) => new PriorityBalancer({ backends: [{ url, priority: 1 }, { url: 'http://127.0.0.1:9', priority: 2 }] }),
+  // Two of one server: what the latency guard moves over when the machine is busy meets the same.
+  ours: (url) => new PriorityBalancer({ backends: [{ url, priority: 1 }, { url, priority: 2, name: 'second' }] }),
 }
 
 /** By subject and server: connections are kept from round to round. */

@@ -32,7 +32,7 @@ const calls = {
   start(given: Start): Promise<Memory> {
     start = given
     const { subject, url } = start
-    dispatcher = subject === 'bare' ? new Agent() : new PriorityBalancer({ backends: [{ url, priority: 1 }, { url: 'http://127.0.0.1:9', priority: 2 }] })
+    dispatcher = subject === 'bare' ? new Agent() : new PriorityBalancer({ backends: [{ url, priority: 1 }, { url, priority: 2, name: 'second' }] })
     return measure()
   },
 

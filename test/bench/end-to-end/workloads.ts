@@ -12,7 +12,7 @@ export interface Workload {
 }
 
 export const WORKLOADS = {
-  json: { label: 'JSON, 1 KB', bytes: 1_000, manner: 'json', concurrency: 32, count: { request: 320, fetch: 128 } },
+  json: { label: 'JSON, 1 KB', bytes: 1_000, manner: 'json', concurrency: 32, count: { request: 800, fetch: 200 } },
   image: { label: 'JSON, 100 KB', bytes: 100_000, manner: 'json', concurrency: 16, count: { request: 160, fetch: 96 } },
   audio: { label: 'body of 10 MB', bytes: 10_000_000, manner: 'json', concurrency: 2, count: { request: 6, fetch: 4 } },
   events: { label: 'SSE, 64 events', bytes: 1_000, manner: 'events', concurrency: 32, count: { request: 64, fetch: 32 } },

@@ -19,15 +19,15 @@ export type Decision = 'send' | 'wait' | 'reject' | Exclude<SurfaceReason, 'pinn
 /**
  * What becomes of a request: at first, and after each attempt that did not work.
  *
- * With its attempts used up the caller gets the last real answer, unless everybody is throttled: then a 429 that says
- * when to come back is worth more than a stale one. Failures end in the last real answer or error, throttling in a
- * wait or a 429.
+ * With its attempts used up the caller gets the last real answer, unless nobody is free and somebody is merely
+ * throttled: then a 429 that says when to come back is worth more than a stale answer, or than an error of a backend
+ * that happened to be asked last. A refused credential of ours is told as it is: waiting does not mend it.
  */
 export function decide(situation: Situation): Decision {
   const { attempts, maxAttempts, lastOutcome, isFree, throttledMs, patienceMs } = situation
   const isThrottled = throttledMs !== Infinity
   if (attempts >= maxAttempts) {
-    return !isFree && isThrottled && lastOutcome === 'throttled' ? 'reject' : 'attempts'
+    return !isFree && isThrottled && lastOutcome !== 'misconfigured' ? 'reject' : 'attempts'
   }
   if (isFree) return 'send'
   if (!isThrottled) return 'no-backend'

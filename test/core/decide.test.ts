@@ -20,8 +20,9 @@ describe('what becomes of a request', () => {
     assert.equal(decide(situation({ attempts: 3, throttledMs: 500, patienceMs: 10_000 })), 'reject')
   })
 
-  test('with its attempts used up after a failure it gets that failure', () => {
-    assert.equal(decide(situation({ attempts: 3, throttledMs: 500, lastOutcome: 'failed' })), 'attempts')
+  test('with its attempts used up after a failure it gets that failure, unless somebody is merely throttled', () => {
+    assert.equal(decide(situation({ attempts: 3, throttledMs: 500, lastOutcome: 'failed' })), 'reject')
+    assert.equal(decide(situation({ attempts: 3, throttledMs: Infinity, lastOutcome: 'failed' })), 'attempts')
     assert.equal(decide(situation({ attempts: 3, throttledMs: 500, lastOutcome: 'misconfigured' })), 'attempts')
     assert.equal(decide(situation({ attempts: 3, throttledMs: Infinity })), 'attempts')
   })

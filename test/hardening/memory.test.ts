@@ -21,8 +21,8 @@ const MIB = 1024 * 1024
 /** Requests at once, each with a body of 1 MiB: above the size up to which undici is given, and keeps, one Buffer. */
 const REQUESTS = 16
 
-/** What a measurement may be off, in MiB. A copy of all bodies is more than five times that. */
-const SLACK = 3
+/** What a measurement may be off, in MiB. A copy of all bodies is four times that. */
+const SLACK = 4
 
 /** Buffers and strings in use, in MiB. */
 async function measure(): Promise<number> {

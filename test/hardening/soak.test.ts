@@ -27,7 +27,7 @@ const MIB = 1024 * 1024
 
 /**
  * From the middle of one half to that of the other are half of all requests, 10,000: at 150 bytes left by each of them this is
- * passed. What it allows for is code that is still being optimized: 0.3 MiB were seen.
+ * passed. What it allows for is code that is still being optimized: 0.6 MiB were seen.
  */
 const HEAP_SLACK = 1.5 * MIB
 
@@ -112,8 +112,11 @@ describe(`${REQUESTS} requests with faults, aborts and streams at random (seed $
     assert.deepEqual(servers.flatMap((server) => server.defects), [])
   })
 
-  test('nothing is in flight or waits after each round', () => {
-    assert.deepEqual(result.report.leftInFlight, Array.from({ length: ROUNDS }, () => 0))
+  test('nothing is in flight or waits after each round, and the timers are off', () => {
+    const { leftInFlight, leftTimers } = result.report
+    assert.deepEqual(leftInFlight, Array.from({ length: ROUNDS }, () => 0))
+    // One of undici's own may run for another moment; of ours, were they forgotten, it would be dozens.
+    assert.ok(Math.max(...leftTimers) < 5, leftTimers.join(', '))
   })
 
   test('the heap is flat', (t) => {

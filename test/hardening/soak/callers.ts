@@ -28,9 +28,10 @@ export function makePlan(random: () => number, origins: readonly string[], maySt
   const one = <T>(all: readonly T[]): T => all[Math.floor(random() * all.length)] as T
   const luck = random()
   const via = luck < 0.18 ? 'fetch' : luck < 0.5 ? 'request' : 'dispatch'
-  const ofAbort = random()
-  const giveUp: Giving = ofAbort < 0.86 ? 'never' : ofAbort < 0.87 ? 'before' : ofAbort < 0.89 ? 'at once' : ofAbort < 0.91 ? 'next turn' : ofAbort < 0.97 ? 'later' : 'in the body'
   const body = random() < 0.5 ? 'string' : one<BodyKind>(via === 'fetch' ? FETCH_BODIES : UNDICI_BODIES)
+  // The fetch of Node 24 leaves an unhandled rejection behind when an upload of FormData is given up, with a bare Agent too.
+  const ofAbort = body === 'form' ? 0 : random()
+  const giveUp: Giving = ofAbort < 0.86 ? 'never' : ofAbort < 0.87 ? 'before' : ofAbort < 0.89 ? 'at once' : ofAbort < 0.91 ? 'next turn' : ofAbort < 0.97 ? 'later' : 'in the body'
   return { via, body, giveUp, giveUpMs: random() * 25, reading: one(READINGS), url: `${one(origins)}/responses`, mayStall }
 }
 

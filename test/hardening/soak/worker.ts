@@ -38,6 +38,8 @@ export interface SoakReport {
   readonly violations: readonly string[]
   /** Of all backends and scopes, and the queue, after each round. */
   readonly leftInFlight: readonly number[]
+  /** Timers, after each round. */
+  readonly leftTimers: readonly number[]
   /** In use after a garbage collection, after each round, in bytes. */
   readonly heap: readonly number[]
   readonly arrayBuffers: readonly number[]
@@ -133,6 +135,7 @@ function inFlight(balancer: InstalledBalancer): number {
 
 const began = performance.now()
 const leftInFlight: number[] = []
+const leftTimers: number[] = []
 const heap: number[] = []
 const arrayBuffers: number[] = []
 let givenUpWhileWaiting = 0
@@ -145,7 +148,7 @@ function report(): void {
   const { user, system } = process.cpuUsage()
   const all: SoakReport = {
     ms: performance.now() - began, cpuMs: (user + system) / 1_000, outcomes, settled, dispatched: watch.dispatched, ended: watch.ended, givenUpWhileWaiting, events,
-    violations: [...watch.violations, ...watch.unended], leftInFlight, heap, arrayBuffers, leftOpen, destroyed,
+    violations: [...watch.violations, ...watch.unended], leftInFlight, leftTimers, heap, arrayBuffers, leftOpen, destroyed,
   }
   writeSync(1, JSON.stringify(all))
 }
@@ -161,6 +164,7 @@ async function soak(): Promise<void> {
     // Drains and given-up requests take another moment.
     await settle(() => inFlight(balancer) === 0, 3_000)
     leftInFlight.push(inFlight(balancer))
+    leftTimers.push(openHandles().get('Timeout') ?? 0)
     await measure()
   }
   givenUpWhileWaiting = waiting.size
@@ -174,7 +178,7 @@ async function soak(): Promise<void> {
   const findLeftOpen = (): string[] => [...openHandles()]
     .filter(([name, number]) => number > (handles.get(name) ?? 0))
     .map(([name, number]) => `${number} ${name}`)
-  // Sockets need a turn or two to close; the timer of a drain that was forgotten would run for a second.
+  // Sockets need a turn or two to close.
   await settle(() => findLeftOpen().length === 0, 300)
   leftOpen = findLeftOpen()
 }

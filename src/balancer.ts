@@ -9,7 +9,7 @@ import { fromUndici, toUndici, type DispatchOptions } from './undici/handlers.js
 import { Agent, Dispatcher, PEER_TAKES_LEGACY_HANDLERS } from './undici/peer.js'
 
 /** What undici tells of connections; listeners on the balancer hear what its inner dispatcher says. */
-const EVENTS = ['connect', 'disconnect', 'connectionError', 'drain'] as const
+const EVENTS: readonly string[] = ['connect', 'disconnect', 'connectionError', 'drain']
 
 /**
  * An undici `Dispatcher` that balances what goes to its backends and passes everything else on:
@@ -34,11 +34,9 @@ export class PriorityBalancer extends Dispatcher {
     const given = this.#engine.options.dispatcher
     this.#ownAgent = given === undefined ? new Agent() : undefined
     this.#inner = new InnerDispatcher(given ?? (this.#ownAgent as DispatcherType))
-    for (const event of EVENTS) {
-      const forward = (...args: unknown[]): void => { (this as NodeJS.EventEmitter).emit(event, ...args) }
-      this.#forwarders.set(event, forward)
-      this.#inner.emitter?.on(event, forward)
-    }
+    const self: NodeJS.EventEmitter = this
+    // Only where somebody listens: undici says `drain` after nearly every request.
+    self.on('newListener', (event) => { this.#forward(String(event)) })
   }
 
   /** Called by undici and by fetch. Errors of a request go to its handler, as with every dispatcher of undici's. */
@@ -114,6 +112,14 @@ export class PriorityBalancer extends Dispatcher {
   /** The same for server-sent events. */
   get eventSourceOptions(): unknown {
     return this.#inner.read('eventSourceOptions')
+  }
+
+  #forward(event: string): void {
+    if (!EVENTS.includes(event) || this.#forwarders.has(event) || this.destroyed) return
+    const self: NodeJS.EventEmitter = this
+    const forward = (...args: unknown[]): void => { self.emit(event, ...args) }
+    this.#forwarders.set(event, forward)
+    this.#inner.emitter?.on(event, forward)
   }
 
   #end(end: () => Promise<void>, endAgent: (agent: DispatcherType) => Promise<void>): Promise<void> {

@@ -15,7 +15,7 @@ const WARM_UP_ROUNDS = 10
 
 /** Whole requests over the loopback, with the server in another process. Rounds are interleaved and compared with bare's round beside them. */
 export async function benchEndToEnd(compiled: Compiled, quick: boolean): Promise<Table[]> {
-  const rounds = quick ? 1 : 13
+  const rounds = quick ? 1 : 11
   const server = startChild<ServerCalls>(compiled.program('undici', 'test/bench/support/server.ts'))
   const client = startChild<EndToEndCalls>(compiled.program('undici', 'test/bench/end-to-end/worker.ts'))
   const rows: Record<string, string | number>[] = []

@@ -26,7 +26,7 @@ export async function benchInFlight(compiled: Compiled, quick: boolean): Promise
     title: `${count.toLocaleString('en-US')} requests in flight`,
     note: 'Each with a body of 10 KB and a connection of its own, all sent and then all answered. MB that live after a collection, over what lived before the first request;'
       + ' "answered" is when every response has begun (nothing can be retried any more) and none has ended.'
-      + ' A Buffer is kept by undici until the end; so is what was read of an iterable whose length was announced, which is sent as a Buffer.',
+      + ' A Buffer is kept by undici until the end; so is what was read of an iterable whose length was announced: up to 64 KiB it is sent as a Buffer.',
     columns: [
       { key: 'subject', label: '' }, { key: 'body', label: 'body' }, { key: 'sent', label: 'all sent: MB' }, { key: 'begun', label: 'answered: MB' },
       { key: 'ended', label: 'ended: MB' }, { key: 'peak', label: 'peak RSS, MB' },

@@ -25,6 +25,12 @@ const BENCHES: Readonly<Record<PartName, Bench>> = {
 const { parts, json, quick } = readArguments(process.argv.slice(2))
 const machine = describeMachine()
 const compiled = compilePackage()
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    compiled.remove()
+    process.exit(1)
+  })
+}
 try {
   const results: Record<string, unknown> = {}
   if (!json) console.log(`${toSentence(machine)}\n`)

@@ -1,17 +1,17 @@
 /** What npm would publish: the right files, loadable and typed the way users load it, depending on no more than it says. */
 import assert from 'node:assert/strict'
-import { mkdtempSync } from 'node:fs'
-import { readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtempSync, readFileSync } from 'node:fs'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, posix } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { publint } from 'publint'
 import { startScriptedBackend } from '../support/scripted-backend.js'
 import { binary, createConsumer, packProject, repack, root, runNode } from './packed-project.js'
 import type { PackedProject } from './packed-project.js'
 
-/** Twice what it is today: a stray file, a bundled dependency or source maps would show. */
-const MAX_TARBALL_BYTES = 160 * 1_024
+/** Half as much again as it is today: a stray file, a bundled dependency or source maps would show. */
+const MAX_TARBALL_BYTES = 108 * 1_024
 
 const temp = mkdtempSync(join(tmpdir(), 'packed-'))
 let packed: PackedProject
@@ -22,17 +22,23 @@ const paths = (): string[] => packed.files.map(({ path }) => path)
 
 describe('the tarball', () => {
   test('holds the build, package.json, README, LICENSE and CHANGELOG, and nothing else', () => {
-    const belongs = /^(dist\/([a-z\d-]+\/)?[a-z\d-]+\.(js|d\.ts)|package\.json|README\.md|LICENSE|CHANGELOG\.md)$/
-    assert.deepEqual(paths().filter((path) => !belongs.test(path)), [])
-    for (const needed of ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'dist/index.js', 'dist/index.d.ts', 'dist/register.js', 'dist/register.d.ts']) {
-      assert.ok(paths().includes(needed), `${needed} is missing`)
-    }
+    const declarations = paths().filter((path) => /^dist\/types\/([a-z\d-]+\/)?[a-z\d-]+\.d\.ts$/.test(path))
+    assert.deepEqual(paths().filter((path) => !declarations.includes(path)).sort(), [
+      'CHANGELOG.md', 'LICENSE', 'README.md', 'dist/balancer.js', 'dist/check-peer.js', 'dist/index.js', 'dist/register.js', 'package.json',
+    ])
   })
 
-  test('has a declaration beside every module, and a module beside every declaration', () => {
-    const modules = paths().filter((path) => path.endsWith('.js')).map((path) => path.slice(0, -'.js'.length))
-    const declarations = paths().filter((path) => path.endsWith('.d.ts')).map((path) => path.slice(0, -'.d.ts'.length))
-    assert.deepEqual(modules, declarations)
+  test('declares what the entries lead to, and nothing from the inside', () => {
+    const reached = new Set<string>()
+    const follow = (path: string): void => {
+      if (reached.has(path)) return
+      reached.add(path)
+      for (const [, next = ''] of readFileSync(join(packed.folder, path), 'utf8').matchAll(/(?:from|import) '(\..+)\.js'/g)) follow(posix.join(posix.dirname(path), `${next}.d.ts`))
+    }
+    follow('dist/types/index.d.ts')
+    follow('dist/types/register.d.ts')
+    assert.deepEqual(paths().filter((path) => path.endsWith('.d.ts') && !reached.has(path)), [])
+    assert.ok(!paths().includes('dist/types/core/pool.d.ts'))
   })
 
   test(`is smaller than ${MAX_TARBALL_BYTES / 1_024} KiB`, () => {
@@ -87,7 +93,7 @@ describe('the linters of packages', () => {
   })
 
   test('both find missing declarations', async () => {
-    const tarball = await repack(packed, 'untyped', (folder) => rm(join(folder, 'dist', 'register.d.ts')))
+    const tarball = await repack(packed, 'untyped', (folder) => rm(join(folder, 'dist', 'types', 'register.d.ts')))
     assert.notDeepEqual(await lint(tarball), [])
     assert.notEqual((await attw(tarball)).code, 0)
   })
@@ -146,9 +152,35 @@ describe('a consumer', () => {
     assert.match(ran.output, /^200 \/openai\/v1\/responses key-of-west$/m)
   })
 
+  test('meets the same classes by both entries, under the names that they are exported by', async () => {
+    const folder = await createConsumer(packed, 'undici', [])
+    const program = `
+      import * as index from 'openai-priority-loadbalancer'
+      for (const [name, value] of Object.entries(index)) if (/^[A-Z][a-z]/.test(name) && value.name !== name) console.log(name, 'is called', value.name)
+      await import('openai-priority-loadbalancer/register').catch((error) => { console.log(error.constructor === index.InvalidOptionsError, error.stack) })
+    `
+    const { output } = await runNode(['--input-type=module', '--eval', program], folder)
+    assert.match(output, /^true InvalidOptionsError: The environment variable OPENAI_LOADBALANCER_CONFIG .*\n +at file:.*\/dist\/register\.js:\d+/)
+  })
+
+  test('with an undici that is too old is told so before that undici is loaded', async () => {
+    const folder = await createConsumer(packed, 'undici', [])
+    const undici = join(folder, 'node_modules', 'undici')
+    await rm(undici)
+    await mkdir(undici)
+    await writeFile(join(undici, 'package.json'), JSON.stringify({ name: 'undici', version: '7.27.1', main: 'index.js' }))
+    await writeFile(join(undici, 'index.js'), "throw new Error('loaded'); exports.Agent = exports.Dispatcher = exports.errors = exports.util = {}")
+    for (const entry of ['', '/register']) {
+      const { code, output } = await runNode(['--input-type=module', '--eval', `import 'openai-priority-loadbalancer${entry}'`], folder)
+      assert.notEqual(code, 0)
+      assert.match(output, /Error: openai-priority-loadbalancer needs undici 7\.27\.2 or newer, or 8; found 7\.27\.1, .* Run: npm install undici@7/)
+      assert.match(output, /\/dist\/check-peer\.js:\d+/)
+    }
+  })
+
   test('cannot reach past the exports', async () => {
     const folder = await createConsumer(packed, 'undici', [])
-    const { output } = await runNode(['--input-type=module', '--eval', "await import('openai-priority-loadbalancer/dist/options.js')"], folder)
+    const { output } = await runNode(['--input-type=module', '--eval', "await import('openai-priority-loadbalancer/dist/balancer.js')"], folder)
     assert.match(output, /ERR_PACKAGE_PATH_NOT_EXPORTED/)
   })
 })

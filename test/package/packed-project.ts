@@ -70,7 +70,7 @@ export async function packProject (temp: string): Promise<PackedProject> {
     if (existsSync(join(root, file))) await cp(join(root, file), join(stage, file), { recursive: true })
   }
   await symlink(modules, join(stage, 'node_modules'), 'junction')
-  must(await runNode([await binary('typescript', 'tsc'), '-p', 'src'], stage), 'the build')
+  must(await run('npm', ['run', '--silent', 'build'], stage), 'the build')
   const packed = await run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', temp], stage, { npm_config_loglevel: 'silent' })
   must(packed, 'npm pack')
   const [info] = Object.values(JSON.parse(packed.output.slice(packed.output.search(/^[[{]/m))) as object) as (Omit<PackedProject, 'tarball'> & { filename: string })[]

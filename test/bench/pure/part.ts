@@ -6,8 +6,8 @@ import type { Table } from '../support/table.js'
 import { SUBJECTS, type SubjectName } from './subjects.js'
 import type { PureCalls } from './worker.js'
 
-/** For each subject: room for a batch's garbage, and collections at our word. */
-const NODE_OPTIONS = ['--expose-gc', '--min-semi-space-size=64', '--max-semi-space-size=64']
+/** For each subject: a young generation that has room for many batches' garbage. */
+const NODE_OPTIONS = ['--min-semi-space-size=64', '--max-semi-space-size=64']
 
 interface Cost {
   readonly best: number

@@ -1,11 +1,12 @@
 /** Measures one subject. A process of its own, so that no other one's calls are in the way of the compiler. */
 import { answerCalls } from '../support/child.js'
+import { median } from '../support/statistics.js'
 import { createCaller } from './caller.js'
 import { createNullDispatcher } from './null-dispatcher.js'
 import { SUBJECTS, type Subject, type SubjectName } from './subjects.js'
 
-/** The young generation has room for it: no collection comes in between. See `NODE_OPTIONS` in part.ts. */
-const BATCH_BYTES = 32 * 2 ** 20
+/** So many measurements of memory, of which a collection falls into a few at most: see `NODE_OPTIONS` in part.ts. */
+const WEIGHTS = 9
 
 const caller = createCaller()
 const { handler } = caller
@@ -25,8 +26,9 @@ const calls = {
 
   /** @returns bytes on the heap for each dispatch. */
   async weigh(count: number): Promise<number> {
-    const first = await measureHeap(Math.min(count, 1_000))
-    return measureHeap(Math.max(1, Math.min(count, Math.floor(BATCH_BYTES / Math.max(first, 1)))))
+    const weights: number[] = []
+    while (weights.length < WEIGHTS) weights.push(await measureHeap(Math.ceil(count / WEIGHTS)))
+    return median(weights)
   },
 }
 
@@ -60,8 +62,8 @@ function prepare({ make, answer, request, makeBody }: Subject): typeof run {
   }
 }
 
+/** No collection is forced: it would throw away compiled code as well, where no object that it was made for is alive, and weigh the slow start. */
 async function measureHeap(count: number): Promise<number> {
-  globalThis.gc?.()
   const before = process.memoryUsage().heapUsed
   await run(count)
   return (process.memoryUsage().heapUsed - before) / count

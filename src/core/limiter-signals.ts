@@ -10,7 +10,15 @@ const reader = new HeaderReader([
   'azure-openai-deployment-utilization',
   'x-ratelimit-limit-requests', 'x-ratelimit-remaining-requests', 'x-ratelimit-reset-requests',
   'x-ratelimit-limit-tokens', 'x-ratelimit-remaining-tokens', 'x-ratelimit-reset-tokens',
-])
+], (headers, values) => {
+  values[0] = headers['azure-openai-deployment-utilization']
+  values[1] = headers['x-ratelimit-limit-requests']
+  values[2] = headers['x-ratelimit-remaining-requests']
+  values[3] = headers['x-ratelimit-reset-requests']
+  values[4] = headers['x-ratelimit-limit-tokens']
+  values[5] = headers['x-ratelimit-remaining-tokens']
+  values[6] = headers['x-ratelimit-reset-tokens']
+})
 
 const NOTHING: readonly undefined[] = []
 

@@ -111,6 +111,7 @@ test('raw headers say the same as parsed ones, and nothing in either throws or i
     }
     assert.deepEqual({ ...raw.requests }, { ...parsed.requests })
     assert.deepEqual({ ...raw.tokens }, { ...parsed.tokens })
+    assert.equal(raw.utilization, parsed.utilization)
     assert.equal(raw.isQuota, parsed.isQuota)
   }), { seed: SEED, numRuns: 500 })
 })

@@ -12,7 +12,7 @@ for (const name of ['api-key', 'authorization', 'ocp-apim-subscription-key']) CR
 
 /** An iterable of pairs becomes a flat array; everything else stays as it is. */
 export function flattenHeaders(headers: unknown): RequestHeaders {
-  if (headers === null || headers === undefined || typeof headers !== 'object') return undefined
+  if (headers === null || typeof headers !== 'object') return undefined
   if (Array.isArray(headers)) return headers as unknown[]
   if (typeof (headers as Partial<Iterable<unknown>>)[Symbol.iterator] !== 'function') return headers as Record<string, unknown>
   const flat: unknown[] = []

@@ -41,7 +41,7 @@ export class UrlMatcher {
   }
 
   #find(origin: string | URL | undefined): readonly string[] | null {
-    if (typeof origin !== 'string') return origin === undefined ? null : (this.#bases.get(normalize(String(origin))) ?? null)
+    if (typeof origin !== 'string') return this.#bases.get(normalize(String(origin))) ?? null
     const known = this.#cache.get(origin)
     if (known !== undefined) return known
     if (this.#cache.size >= CACHED_ORIGINS) this.#cache = new Map()

@@ -70,7 +70,7 @@ describe('what can be sent again as it is', () => {
       await it.collect()
       it.rewind()
       it.release()
-      it.discard(undefined)
+      it.discard()
       assert.equal(it.error, undefined)
       assert.equal(it.open(false), given)
     })
@@ -194,8 +194,8 @@ describe('a body that announces a length within the cap', () => {
     const it = body(generate(), 10)
     const collecting = it.collect()
     await turns(3)
-    it.discard(new Error('aborted'))
-    it.discard(new Error('twice'))
+    it.discard()
+    it.discard()
     next.open('b')
     await collecting
     await turns(3)
@@ -364,21 +364,19 @@ describe('a stream of unknown length', () => {
 })
 
 describe('a source that nobody wants any more is told', () => {
-  const reason = new Error('the reason')
-
-  test('a Node stream is destroyed with the reason, and nobody has to listen for that', async () => {
+  test('a Node stream is destroyed, without an error, as undici destroys it', async () => {
     const stream = new PassThrough()
-    body(stream).discard(reason)
+    body(stream).discard()
     await turns(2)
     assert.equal(stream.destroyed, true)
-    assert.equal(stream.errored, reason)
+    assert.equal(stream.errored, null)
   })
 
   test('a web stream is cancelled', async () => {
     let cancelled = false
     const stream = new ReadableStream({ cancel() { cancelled = true } })
     const it = body(stream)
-    it.discard(reason)
+    it.discard()
     await turns(2)
     assert.equal(cancelled, true)
   })
@@ -387,7 +385,7 @@ describe('a source that nobody wants any more is told', () => {
     const given = source(['a', 'b'])
     const it = body(given)
     await (it.open(false) as Sent).next()
-    it.discard(reason)
+    it.discard()
     await turns(2)
     assert.deepEqual(given.log, ['read', 'closed'])
   })
@@ -395,7 +393,7 @@ describe('a source that nobody wants any more is told', () => {
   test('an old stream that cannot be destroyed is left alone', async () => {
     const it = body(oldStream(['a', 'b']))
     await (it.open(false) as Sent).next()
-    it.discard(reason)
+    it.discard()
   })
 
   test('one that came to its end by itself is not told anything', async () => {
@@ -403,7 +401,7 @@ describe('a source that nobody wants any more is told', () => {
     const it = body(stream)
     stream.end('a')
     assert.equal(await bytesOf(it.open(false)), 'a')
-    it.discard(reason)
+    it.discard()
     assert.equal(stream.errored, null)
   })
 
@@ -413,7 +411,7 @@ describe('a source that nobody wants any more is told', () => {
     const throws = { [Symbol.iterator]: () => ({ next: () => ({ done: true, value: undefined }), return: () => { throw new Error('clean-up') } }) }
     const rejects = { [Symbol.asyncIterator]: () => ({ next: () => Promise.resolve({ done: true, value: undefined }), return: () => Promise.reject(new Error('clean-up')) }) }
     const missing = { [Symbol.iterator]: () => ({ next: () => ({ done: true, value: undefined }) }) }
-    for (const given of [locked, throws, rejects, missing]) body(given).discard(reason)
+    for (const given of [locked, throws, rejects, missing]) body(given).discard()
     await turns(2)
   })
 

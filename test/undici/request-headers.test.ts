@@ -48,7 +48,10 @@ describe('the announced length', () => {
     [{ 'content-length': ['42'] }, 42],
     [{ 'content-length': '3, 3' }, 3],
     [{ 'content-length': ' 3 ' }, 3],
+    [{ 'content-length': ' 12' }, 12],
+    [{ 'content-length': ' 3 , 3' }, 3],
     [{ 'content-length': '3, 4' }, undefined],
+    [{ 'content-length': ['3', '4'] }, undefined],
     [{ 'content-length': '-1' }, undefined],
     [{ 'content-length': '1e3' }, undefined],
     [{ 'content-length': '' }, undefined],
@@ -56,6 +59,8 @@ describe('the announced length', () => {
     [{ 'content-lengths': '42' }, undefined],
     [['content-length'], undefined],
     [[7, '42'], undefined],
+    [[null, '42'], undefined],
+    [{ 'content-lenght': '42' }, undefined],
     [{}, undefined],
     [null, undefined],
     [undefined, undefined],
@@ -97,6 +102,19 @@ describe('the headers of one attempt', () => {
     assert.deepEqual(rewriteHeaders({ 'api-keys': 'a', 'x-authorization': 'b' }, { ...none, credential }), ['api-keys', 'a', 'x-authorization', 'b', 'api-key', 'ours'])
   })
 
+  test('leave a name alone that is only as long as one that is replaced', () => {
+    const others = { date: 'now', 'x-theme': 'dark', 'x-something-1': 'a', 'x-something-is-longer-now': 'b', 'x-content-type': 'c' }
+    for (const headers of [others, Object.entries(others).flat()]) {
+      assert.deepEqual(rewriteHeaders(deepFreeze(headers), { credential, contentLength: 5 }), [...Object.entries(others).flat(), 'api-key', 'ours', 'content-length', '5'])
+    }
+  })
+
+  test('keep the caller\'s credential where only the length is new, and its length where only the credential is', () => {
+    const headers = deepFreeze({ 'api-key': 'theirs', 'content-length': '3' })
+    assert.deepEqual(rewriteHeaders(headers, { ...none, contentLength: 5 }), ['api-key', 'theirs', 'content-length', '5'])
+    assert.deepEqual(rewriteHeaders(headers, { ...none, credential }), ['content-length', '3', 'api-key', 'ours'])
+  })
+
   test('carry a new length in place of the caller\'s, however often that is there', () => {
     assert.deepEqual(rewriteHeaders(['Content-Length', '3', 'content-length', '3', 'a', '1'], { ...none, contentLength: 5 }), ['a', '1', 'content-length', '5'])
     assert.deepEqual(rewriteHeaders({ 'content-length': '3, 3' }, { ...none, contentLength: 3 }), ['content-length', '3'])
@@ -107,7 +125,8 @@ describe('the headers of one attempt', () => {
   })
 
   test('keep names that are no strings, which are undici\'s to refuse', () => {
-    const name = Object.create(null) as object
-    assert.deepEqual(rewriteHeaders([name, '1'], { ...none, credential }), [name, '1', 'api-key', 'ours'])
+    for (const name of [Object.create(null) as object, null, undefined, 7]) {
+      assert.deepEqual(rewriteHeaders([name, '1'], { ...none, credential }), [name, '1', 'api-key', 'ours'])
+    }
   })
 })

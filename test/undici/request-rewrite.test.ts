@@ -25,6 +25,7 @@ describe('the URL', () => {
     ['/deployments/d/chat/completions?api-version=1', '/ai/deployments/d/chat/completions?api-version=1'],
     ['/a%2Fb//c;d=1/%C3%A9?q=%20+&&=&x', '/ai/a%2Fb//c;d=1/%C3%A9?q=%20+&&=&x'],
     ['?x=1', '/ai?x=1'],
+    ['/x?', '/ai/x?'],
     ['', '/ai'],
     ['/', '/ai/'],
   ]
@@ -56,6 +57,7 @@ describe('the deployment in the path', () => {
     ['/deployments/toString/x', '/ai/deployments/toString/x'],
     ['/deployments/%/x', '/ai/deployments/%/x'],
     ['/models/gpt-4o', '/ai/models/gpt-4o'],
+    ['/engines/ab/gpt-4o/x', '/ai/engines/ab/gpt-4o/x'],
     ['/x?at=/deployments/gpt-4o/', '/ai/x?at=/deployments/gpt-4o/'],
   ]
   for (const [rest, path] of rests) test(`is the backend's own name for it: ${rest}`, () => { assert.equal(pathOf(rest, { models }), path) })
@@ -71,6 +73,10 @@ describe('query parameters of the backend', () => {
     ['/x?api-version=1&api-version=2', '/ai/x?api-version=2025-01-01&tag=a%20b%26c'],
     ['/x?%=1', '/ai/x?%=1&api-version=2025-01-01&tag=a%20b%26c'],
   ]
+  test('are known by their name however the caller has written that: a plus is a space', () => {
+    assert.equal(pathOf('/x?my+tag=1&mytag=2', { query: [['my tag', '3']] }), '/ai/x?mytag=2&my%20tag=3')
+  })
+
   for (const [rest, path] of rests) test(`replace the caller's, and leave the others as they are: ${rest}`, () => { assert.equal(pathOf(rest, { query }), path) })
 
   test('go where the caller has put its own: into opts.query', () => {
@@ -95,6 +101,8 @@ describe('the caller\'s credential, once the backend has its own', () => {
     ['/realtime?API-Key=theirs', '/ai/realtime'],
     ['/realtime?a%70i%2Dkey=theirs&x', '/ai/realtime?x'],
     ['/x?subscription-key=theirs', '/ai/x'],
+    ['/x?%=1&api-key=theirs', '/ai/x?%=1'],
+    ['/x?', '/ai/x?'],
     ['/key?a=1', '/ai/key?a=1'],
     ['/x?key=1&api-keys=2&a=%20', '/ai/x?key=1&api-keys=2&a=%20'],
   ]
@@ -113,6 +121,12 @@ describe('the caller\'s credential, once the backend has its own', () => {
     const rewritten = rewrite('/x?api-key=theirs', destination(), { headers: { 'api-key': 'theirs' } })
     assert.equal(rewritten.path, '/ai/x?api-key=theirs')
     assert.deepEqual(rewritten.headers, { 'api-key': 'theirs' })
+    assert.deepEqual(rewrite('/x', destination(), { query: { 'api-key': 'theirs' } }).query, { 'api-key': 'theirs' })
+  })
+
+  test('stays where no value is there to take its place', () => {
+    const opts = deepFreeze({ origin: 'https://east.example', path: '/openai/x', method: 'POST' as const, headers: { 'api-key': 'theirs' } })
+    assert.deepEqual(rewriteRequest({ opts, rest: '/x', headers: opts.headers }, withKey, undefined, 'body', undefined).headers, { 'api-key': 'theirs' })
   })
 
   test('stays also if a value is there that no header is named for', () => {

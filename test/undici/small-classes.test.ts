@@ -36,6 +36,7 @@ describe('whose fault a failure is', () => {
     assert.equal(toError(error), error)
     const made = toError('a secret')
     assert.equal(made.cause, 'a secret')
+    assert.match(made.message, /no Error was thrown: string/)
     assert.doesNotMatch(made.message, /secret/)
   })
 })

@@ -3,14 +3,14 @@ import { describe, test } from 'node:test'
 import type { DispatchOptions } from '../../src/undici/handlers.js'
 import { isStateful, UrlMatcher } from '../../src/undici/url-match.js'
 
-const matcher = new UrlMatcher([
+const createMatcher = (): UrlMatcher => new UrlMatcher([
   { origin: 'https://east.example', basePath: '/openai' },
   { origin: 'https://east.example', basePath: '/openai/v1' },
   { origin: 'https://bare.example', basePath: '' },
   { origin: 'http://local.example:8080', basePath: '/v1' },
 ])
 
-function match(origin: unknown, path: unknown, method = 'POST'): string | undefined {
+function match(origin: unknown, path: unknown, method = 'POST', matcher = createMatcher()): string | undefined {
   return matcher.match({ origin, path, method } as DispatchOptions)
 }
 
@@ -32,12 +32,21 @@ describe('a request is balanced when its URL starts with a base', () => {
     ['dots that are no dot segments', 'https://east.example', '/openai/v1.5/...x/.hidden/a..b', '/v1.5/...x/.hidden/a..b'],
     ['percent signs that hide no dot segment', 'https://east.example', '/openai/deployments/my%20model%2Fa/x', '/deployments/my%20model%2Fa/x'],
     ['dot segments in the query are only data', 'https://east.example', '/openai/x?path=/../etc&b=\\', '/x?path=/../etc&b=\\'],
+    ['a backslash in the query is only data', 'https://east.example', '/openai/x?b=\\', '/x?b=\\'],
   ]
   for (const [what, origin, path, rest] of matches) {
     test(`${what}: ${origin}${path}`, () => { assert.equal(match(origin, path), rest) })
   }
 
   test('an URL object as origin', () => { assert.equal(match(new URL('https://east.example'), '/openai/x'), '/x') })
+
+  test('an URL object that has changed in between is another origin', () => {
+    const matcher = createMatcher()
+    const origin = new URL('https://east.example')
+    assert.equal(match(origin, '/openai/x', 'GET', matcher), '/x')
+    origin.hostname = 'other.example'
+    assert.equal(match(origin, '/openai/x', 'GET', matcher), undefined)
+  })
 })
 
 describe('a request passes untouched when its URL only looks like it', () => {
@@ -72,6 +81,8 @@ describe('a request passes untouched when its URL only looks like it', () => {
     ['dot segments', 'https://east.example', '/openai/../admin'],
     ['dot segments that lead nowhere', 'https://east.example', '/openai/./x'],
     ['dot segments at the end', 'https://east.example', '/openai/..'],
+    ['a single dot at the end', 'https://east.example', '/openai/.'],
+    ['nothing but a dot segment', 'https://bare.example', '/..'],
     ['dot segments before a query', 'https://east.example', '/openai/..?x'],
     ['encoded dot segments', 'https://east.example', '/openai/%2e%2E/admin'],
     ['half encoded dot segments', 'https://east.example', '/openai/.%2e/admin'],
@@ -87,15 +98,16 @@ describe('a request passes untouched when its URL only looks like it', () => {
   }
 
   test('options that are no object', () => {
-    assert.equal(matcher.match(null as unknown as DispatchOptions), undefined)
-    assert.equal(matcher.match(undefined as unknown as DispatchOptions), undefined)
+    assert.equal(createMatcher().match(null as unknown as DispatchOptions), undefined)
+    assert.equal(createMatcher().match(undefined as unknown as DispatchOptions), undefined)
   })
 })
 
 test('after a thousand spellings of origins the right ones are still found', () => {
-  for (let i = 0; i < 2_100; i++) assert.equal(match(`https://host-${i}.example`, '/openai/x'), undefined)
-  assert.equal(match('https://east.example', '/openai/x'), '/x')
-  assert.equal(match('https://host-1.example', '/openai/x'), undefined)
+  const matcher = createMatcher()
+  for (let i = 0; i < 2_100; i++) assert.equal(match(`https://host-${i}.example`, '/openai/x', 'GET', matcher), undefined)
+  assert.equal(match('https://east.example', '/openai/x', 'GET', matcher), '/x')
+  assert.equal(match('https://host-1.example', '/openai/x', 'GET', matcher), undefined)
 })
 
 describe('what lives on one backend is stateful', () => {
@@ -109,7 +121,7 @@ describe('what lives on one backend is stateful', () => {
 describe('what can be answered anywhere is not', () => {
   const stateless = [
     '', '/', '?x', '/responses', '/responses/', '/responses?api-version=preview', '/responses/?x', '/openai/responses?api-version=2025-04-01-preview', '/openai/v1/responses?x',
-    '/chat/completions', '/openai/deployments/files/chat/completions', '/deployments/files/images/edits', '/audio/transcriptions', '/filesystem', '/openai?files', '/v1?batches', '/openai/v1',
+    '/chat/completions', '/something/1', '/openai/deployments/files/chat/completions', '/deployments/files/images/edits', '/audio/transcriptions', '/filesystem', '/openai?files', '/v1?batches', '/openai/v1',
     '?/files',
   ]
   for (const rest of stateless) test(rest === '' ? 'nothing after the base' : rest, () => { assert.equal(isStateful(rest), false) })

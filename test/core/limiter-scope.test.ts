@@ -76,12 +76,12 @@ describe('a backend that only says when to come back', () => {
     assert.ok(refused <= 50, `${refused}`)
   })
 
-  test('whose limit doubles is found out within seven minutes', () => {
+  test('whose limit doubles is found out within four minutes', () => {
     const pacer = create()
     drive(pacer, slices(5), 0, 10 * MINUTES)
     const server = slices(10)
-    drive(pacer, server, 10 * MINUTES, 7 * MINUTES)
-    const { admitted } = drive(pacer, server, 17 * MINUTES, 2 * MINUTES)
+    drive(pacer, server, 10 * MINUTES, 4 * MINUTES)
+    const { admitted } = drive(pacer, server, 14 * MINUTES, 2 * MINUTES)
     assert.ok(admitted >= 0.85 * 10 * 120, `${admitted} of 1200`)
   })
 

@@ -53,12 +53,12 @@ export class Engine implements RequestContext {
   /** A request for the pool goes through the backends; any other one goes on to `inner` as it came. */
   dispatch(inner: Inner, given: DispatchOptions, handler: AnyHandler): boolean {
     const opts = mendOptions(given, handler, inner.takesLegacy)
-    const rest = this.#matcher.match(opts)
-    if (rest === undefined) return inner.dispatch(opts, inner.takesLegacy ? handler : adaptForward(handler))
+    const route = this.#matcher.match(opts)
+    if (route === undefined) return inner.dispatch(opts, inner.takesLegacy ? handler : adaptForward(handler))
     if (this.#closed) return refuse(handler, new BalancerClosedError())
     let request: BalancedRequest
     try {
-      request = new BalancedRequest(this, inner, opts, rest, handler)
+      request = new BalancedRequest(this, inner, opts, route, handler)
     } catch (error) {
       // No handler at all, headers that throw when they are read: told as undici tells it.
       return refuse(handler, toError(error))

@@ -17,7 +17,7 @@ import { readResponseLength } from './response-headers.js'
 import { sendAttempt } from './send-attempt.js'
 import { StableController, type ControllerOwner } from './stable-controller.js'
 import { SyntheticResponse } from './synthetic-response.js'
-import { isStateful } from './url-match.js'
+import type { Route } from './url-match.js'
 
 export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner, ControllerOwner {
   // Of PoolRequest: what the pool goes by, and its own notes.
@@ -31,7 +31,6 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
 
   slot = -1
   readonly callerHandler: AnyHandler
-  readonly system: System
   readonly #context: RequestContext
   readonly #inner: Inner
   readonly #request: OutgoingRequest
@@ -46,16 +45,18 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
   #aborted = false
   #ended = false
 
-  /** @param rest path and query after the request's own base */
-  constructor(context: RequestContext, inner: Inner, opts: DispatchOptions, rest: string, handler: AnyHandler) {
-    this.system = context.system
+  constructor(context: RequestContext, inner: Inner, opts: DispatchOptions, route: Route, handler: AnyHandler) {
     this.#context = context
     this.#inner = inner
-    this.#request = new OutgoingRequest(opts, rest, context.maxReplayBytes)
-    this.pinned = isStateful(rest)
+    this.#request = new OutgoingRequest(opts, route, context.maxReplayBytes)
+    this.pinned = route.isStateful
     this.callerHandler = handler
     this.#caller = adaptCaller(handler)
     this.#controller = new StableController(this)
+  }
+
+  get system(): System {
+    return this.#context.system
   }
 
   get progress(): Progress {

@@ -1,31 +1,35 @@
 /** The caller's request, from which every attempt's is made anew: what one backend has changed in it reaches no other. */
-import { findDeployment, findModel, MAX_SCAN_BYTES, type ModelSpan } from '../core/scope.js'
+import { findModel, MAX_SCAN_BYTES, type ModelSpan } from '../core/scope.js'
 import type { BackendConfig } from '../core/types.js'
 import type { DispatchOptions } from './handlers.js'
 import { isSingleUse, ReplayableBody } from './replayable-body.js'
 import { flattenHeaders, readContentLength, type RequestHeaders } from './request-headers.js'
 import { rewriteRequest, type Destination, type Original } from './request-rewrite.js'
+import type { Route } from './url-match.js'
 
 export class OutgoingRequest implements Original {
   readonly opts: DispatchOptions
-  readonly rest: string
+  readonly route: Route
   readonly headers: RequestHeaders
   readonly body: ReplayableBody
   #model: ModelSpan | undefined
 
-  /** @param rest path and query after the request's own base */
-  constructor(opts: DispatchOptions, rest: string, maxReplayBytes: number) {
+  constructor(opts: DispatchOptions, route: Route, maxReplayBytes: number) {
     this.opts = opts
-    this.rest = rest
+    this.route = route
     this.headers = flattenHeaders(opts.headers)
     // Of a body in hand the length is known without.
     const contentLength = isSingleUse(opts.body) ? readContentLength(this.headers) : undefined
     this.body = ReplayableBody.of(opts.body, contentLength, maxReplayBytes)
   }
 
+  get rest(): string {
+    return this.route.rest
+  }
+
   /** What the request is throttled under: the deployment in its path, else the model in its body, else `''`. */
   findScope(): string {
-    const deployment = findDeployment(this.rest)
+    const { deployment } = this.route
     if (deployment !== undefined) return deployment
     const head = this.body.head(MAX_SCAN_BYTES)
     this.#model = head === undefined ? undefined : findModel(head)

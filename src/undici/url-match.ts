@@ -1,10 +1,21 @@
 /** Which requests are balanced, and which of them must not move: decided by the URL alone. */
+import { findDeployment } from '../core/scope.js'
 import type { DispatchOptions } from './handlers.js'
 
 /** What is compared: an origin, and a base path without a slash at its end. */
 export interface Base {
   readonly origin: string
   readonly basePath: string
+}
+
+/** What the URL of a request for the pool says. */
+export interface Route {
+  /** Path and query after the request's own base. */
+  readonly rest: string
+  /** See `isStateful`. */
+  readonly isStateful: boolean
+  /** That Azure names in the path. */
+  readonly deployment: string | undefined
 }
 
 const PERCENT = 0x25
@@ -19,6 +30,10 @@ const CACHED_ORIGINS = 1_000
 export class UrlMatcher {
   readonly #bases = new Map<string, readonly string[]>()
   #cache = new Map<string, readonly string[] | null>()
+  // Of the last request: a process asks for few paths, mostly for one, and reading it takes a fifth of a request's whole time.
+  #lastBasePaths: readonly string[] | undefined
+  #lastPath = ''
+  #lastRoute: Route | undefined
 
   constructor(bases: readonly Base[]) {
     for (const { origin, basePath } of bases) {
@@ -28,16 +43,18 @@ export class UrlMatcher {
     }
   }
 
-  /** The rest of the path (with the query) after the longest base that the request's URL starts with; undefined: none does. */
-  match(opts: DispatchOptions): string | undefined {
+  /** By the longest base that the request's URL starts with; undefined: it starts with none. */
+  match(opts: DispatchOptions): Route | undefined {
     // What is no options object at all is undici's to refuse, in its own words.
     const basePaths = this.#find((opts as DispatchOptions | null | undefined)?.origin)
     if (basePaths === null || opts.method === 'CONNECT') return undefined
     const { path } = opts
-    for (const basePath of basePaths) {
-      if (startsWithBase(path, basePath)) return isTricky(path) ? undefined : path.slice(basePath.length)
+    if (path !== this.#lastPath || basePaths !== this.#lastBasePaths) {
+      this.#lastRoute = findRoute(path, basePaths)
+      this.#lastPath = path
+      this.#lastBasePaths = basePaths
     }
-    return undefined
+    return this.#lastRoute
   }
 
   #find(origin: string | URL | undefined): readonly string[] | null {
@@ -49,6 +66,18 @@ export class UrlMatcher {
     this.#cache.set(origin, found)
     return found
   }
+}
+
+function findRoute(path: string, basePaths: readonly string[]): Route | undefined {
+  for (const basePath of basePaths) {
+    if (startsWithBase(path, basePath)) return isTricky(path) ? undefined : readRoute(path.slice(basePath.length))
+  }
+  return undefined
+}
+
+/** @param rest path and query after the request's own base */
+export function readRoute(rest: string): Route {
+  return { rest, isStateful: isStateful(rest), deployment: findDeployment(rest) }
 }
 
 /** `HTTPS://Host:443/` and the like, which undici takes too. What has more in it, such as a user name or a path, is no origin. */
@@ -98,7 +127,7 @@ const STATEFUL_BY_INITIAL: string[][] = []
 const NONE: readonly string[] = []
 for (const name of STATEFUL) (STATEFUL_BY_INITIAL[name.charCodeAt(1)] ??= []).push(name)
 
-/** True for what is created on one backend and only known there; such a request goes to the pool's home. `rest`: see `match`. */
+/** True for what is created on one backend and only known there; such a request goes to the pool's home. `rest`: see `Route`. */
 export function isStateful(rest: string): boolean {
   let at = 0
   // Where the API's root is not part of the base: `/openai/files`, `/openai/v1/files`, `/v1/files`.

@@ -3,6 +3,7 @@ import { describe, test } from 'node:test'
 import type { DispatchOptions } from '../../src/undici/handlers.js'
 import { OutgoingRequest } from '../../src/undici/outgoing-request.js'
 import type { Destination } from '../../src/undici/request-rewrite.js'
+import { readRoute } from '../../src/undici/url-match.js'
 import { deepFreeze } from '../support/freeze.js'
 
 const west: Destination = {
@@ -11,7 +12,7 @@ const west: Destination = {
 }
 
 function outgoing(opts: Partial<DispatchOptions> = {}, rest = '/x'): OutgoingRequest {
-  return new OutgoingRequest({ origin: 'https://east.example', path: rest, method: 'POST', ...opts }, rest, 1_000_000)
+  return new OutgoingRequest({ origin: 'https://east.example', path: rest, method: 'POST', ...opts }, readRoute(rest), 1_000_000)
 }
 
 describe('what a request is throttled under', () => {

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import fc from 'fast-check'
 import type { DispatchOptions } from '../../src/undici/handlers.js'
 import { isStateful, UrlMatcher } from '../../src/undici/url-match.js'
+import { SEED } from '../support/core-arbitraries.js'
 
 const createMatcher = (): UrlMatcher => new UrlMatcher([
   { origin: 'https://east.example', basePath: '/openai' },
@@ -11,7 +13,7 @@ const createMatcher = (): UrlMatcher => new UrlMatcher([
 ])
 
 function match(origin: unknown, path: unknown, method = 'POST', matcher = createMatcher()): string | undefined {
-  return matcher.match({ origin, path, method } as DispatchOptions)
+  return matcher.match({ origin, path, method } as DispatchOptions)?.rest
 }
 
 describe('a request is balanced when its URL starts with a base', () => {
@@ -108,6 +110,22 @@ test('after a thousand spellings of origins the right ones are still found', () 
   for (let i = 0; i < 2_100; i++) assert.equal(match(`https://host-${i}.example`, '/openai/x', 'GET', matcher), undefined)
   assert.equal(match('https://east.example', '/openai/x', 'GET', matcher), '/x')
   assert.equal(match('https://host-1.example', '/openai/x', 'GET', matcher), undefined)
+})
+
+test('what one URL says is never taken for what another one says', () => {
+  const origin = fc.constantFrom('https://east.example', 'https://bare.example', 'https://elsewhere.example')
+  const path = fc.constantFrom('/openai/v1/files', '/openai/deployments/a/x', '/openai/deployments/b/x', '/openai/../x', '/v1/files')
+  const bases = [{ origin: 'https://east.example', basePath: '/openai' }, { origin: 'https://bare.example', basePath: '' }]
+  fc.assert(fc.property(fc.array(fc.record({ origin, path, method: fc.constantFrom('GET', 'CONNECT') }), { maxLength: 20 }), (requests) => {
+    const used = new UrlMatcher(bases)
+    for (const opts of requests) assert.deepEqual(used.match(opts as DispatchOptions), new UrlMatcher(bases).match(opts as DispatchOptions))
+  }), { seed: SEED })
+})
+
+test('a path tells the deployment, and whether it must not move', () => {
+  const opts = (path: string) => ({ origin: 'https://east.example', path, method: 'POST' }) as DispatchOptions
+  assert.deepEqual(createMatcher().match(opts('/openai/deployments/my%20gpt/x?y')), { rest: '/deployments/my%20gpt/x?y', isStateful: false, deployment: 'my gpt' })
+  assert.deepEqual(createMatcher().match(opts('/openai/v1/files')), { rest: '/files', isStateful: true, deployment: undefined })
 })
 
 describe('what lives on one backend is stateful', () => {

@@ -5,7 +5,6 @@ import type { Attempt, BackendConfig, OutcomeClass, PoolRequest } from './types.
 
 /** The one thing that is allocated for an attempt. Beyond what the shell may read, it carries what the pool needs until it ends. */
 export class PoolAttempt<B extends BackendConfig> implements Attempt<B>, PacedAttempt {
-  readonly kind = 'send'
   readonly backend: B
   readonly number: number
   readonly startedAt: number
@@ -21,7 +20,8 @@ export class PoolAttempt<B extends BackendConfig> implements Attempt<B>, PacedAt
   outcome: OutcomeClass = 'ignored'
   /** Of the response; 0 as long as there is none. */
   status = 0
-  latencyMs = 0
+  /** Of a response that is not delivered at once, but perhaps later: kept for that. */
+  latencyMs: number | undefined = undefined
   isSettled = false
   // The pacer's own.
   cost = 0
@@ -37,6 +37,10 @@ export class PoolAttempt<B extends BackendConfig> implements Attempt<B>, PacedAt
     this.scope = scope
     this.probe = probe
     this.pacer = scope.pacer
+  }
+
+  get kind(): 'send' {
+    return 'send'
   }
 
   get isAnswered(): boolean {

@@ -75,7 +75,8 @@ export class Backend<B extends BackendConfig> {
   throttled = 0
   failures = 0
   inFlight = 0
-  lastLatencyMs: number | undefined
+  /** Of the last success; NaN before the first. */
+  lastLatencyMs = NaN
   readonly scopes = new Map<string, ScopeState>()
 
   constructor(config: B) {

@@ -55,13 +55,14 @@ export class Ledger<B extends BackendConfig> {
     const hint = mayBeThrottled(status) ? readRetryAfter(headers, config.maxCooldownMs, this.#system) : undefined
     const outcome = classify(status, hint, attempt.backend.ownsCredential)
     attempt.status = status
-    attempt.latencyMs = now - attempt.startedAt
+    const latencyMs = now - attempt.startedAt
+    if (!isDelivered(outcome)) attempt.latencyMs = latencyMs
     // A key that an update has replaced since is no reason to keep the new one out.
     const isOutdated = outcome === 'misconfigured' && attempt.backend !== target.config
     this.#conclude(attempt, outcome, isOutdated ? 'release' : HEALTH_EVENTS[outcome], now)
     if (outcome === 'success') {
-      target.lastLatencyMs = attempt.latencyMs
-      if (config.latencyGuard) (scope.guard ??= new LatencyGuard()).observe(attempt.latencyMs, now)
+      target.lastLatencyMs = latencyMs
+      if (config.latencyGuard) (scope.guard ??= new LatencyGuard()).observe(latencyMs, now)
       else scope.guard = undefined
     }
     if (outcome === 'throttled') {

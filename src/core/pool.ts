@@ -79,7 +79,7 @@ export class Pool<B extends BackendConfig> {
     const made = attempt as PoolAttempt<B>
     if (made.isAnswered || made.isSettled) return made.outcome
     const outcome = this.#ledger.answer(made, status, headers, this.#config, now)
-    if (isDelivered(outcome)) this.#listener.answered(made.request, made, status, made.latencyMs)
+    if (isDelivered(outcome)) this.#listener.answered(made.request, made, status, now - made.startedAt)
     this.#room.wakeBy(now, now)
     return outcome
   }
@@ -152,7 +152,7 @@ export class Pool<B extends BackendConfig> {
     const last = lastAttempt<B>(request)
     if (last !== undefined) this.#listener.failover(request, last, last.outcome, to?.config)
     if (decision === 'send' && to !== undefined) return this.#send(request, lane, to, now)
-    if (Number.isNaN(request.waitingSince)) request.waitingSince = now
+    request.waitingSince ??= now
     this.#room.enter(lane, request, now + patienceMs, now + throttledMs, now + changeMs, now)
     this.#listener.waiting(request, this.#room.size)
     return WAIT
@@ -188,7 +188,7 @@ export class Pool<B extends BackendConfig> {
   /** No further attempt: the last real answer, or error, is the caller's. */
   #surface(request: PoolRequest, reason: SurfaceReason): Acquisition<B> {
     const last = lastAttempt<B>(request)
-    if (last?.isAnswered === true) this.#listener.answered(request, last, last.status, last.latencyMs)
+    if (last?.latencyMs !== undefined) this.#listener.answered(request, last, last.status, last.latencyMs)
     this.#listener.exhausted(request, undefined, reason)
     return SURFACE[reason]
   }
@@ -208,7 +208,7 @@ export class Pool<B extends BackendConfig> {
   #patienceMs(request: PoolRequest, lane: Lane, now: number): number {
     const { maxWaitMs } = this.#config
     if (maxWaitMs === 0) return 0
-    const leftMs = Number.isNaN(request.waitingSince) ? maxWaitMs : request.waitingSince + maxWaitMs - now
+    const leftMs = request.waitingSince === undefined ? maxWaitMs : request.waitingSince + maxWaitMs - now
     return Math.max(0, Math.min(leftMs, lane.queue.patienceMs(maxWaitMs, now)))
   }
 }

@@ -19,7 +19,7 @@ export function describeBackend<B extends BackendConfig>(backend: Backend<B>, no
     successes: backend.successes,
     throttled: backend.throttled,
     failures: backend.failures,
-    lastLatencyMs: backend.lastLatencyMs,
+    lastLatencyMs: Number.isNaN(backend.lastLatencyMs) ? undefined : backend.lastLatencyMs,
     scopes,
   }
 }

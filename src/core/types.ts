@@ -72,8 +72,8 @@ export interface PoolRequest {
   tried: unknown[] | undefined
   /** How the last attempt went. Starts `undefined`. */
   lastOutcome: OutcomeClass | undefined
-  /** When the request began to wait for the first time. Starts at NaN. */
-  waitingSince: number
+  /** When the request began to wait for the first time. Starts `undefined`. */
+  waitingSince: number | undefined
 }
 
 /** Response headers as undici hands them over: parsed, with lower-case names, or raw name and value in turn. */

@@ -27,7 +27,7 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
   attempts = 0
   tried: unknown[] | undefined
   lastOutcome: OutcomeClass | undefined
-  waitingSince = NaN
+  waitingSince: number | undefined
 
   slot = -1
   readonly callerHandler: AnyHandler

@@ -81,8 +81,9 @@ class LegacyCaller implements CallerHandler {
   }
 
   start(controller: StableController): void {
-    this.#resume = () => { controller.resume() }
-    this.#handler.onConnect?.((reason) => { controller.abort(reason) })
+    // Bound, since closures with their context take half as much memory again.
+    this.#resume = controller.resume.bind(controller)
+    this.#handler.onConnect?.(controller.abort.bind(controller))
   }
 
   headers(controller: StableController, status: number, raw: AnyHeaders, _parsed: ParsedHeaders | undefined, message: string | undefined): void {

@@ -34,7 +34,7 @@ class Request implements PoolRequest {
   attempts = 0
   tried: unknown[] | undefined = undefined
   lastOutcome: OutcomeClass | undefined = undefined
-  waitingSince = NaN
+  waitingSince: number | undefined = undefined
   wake(): void {}
 }
 

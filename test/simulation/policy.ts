@@ -15,7 +15,7 @@ class Call implements PoolRequest {
   attempts = 0
   tried: unknown[] | undefined = undefined
   lastOutcome: OutcomeClass | undefined = undefined
-  waitingSince = NaN
+  waitingSince: number | undefined
   attempt: Attempt<SimulatedConfig> | undefined
   readonly #env: PolicyEnv
   readonly #view: RequestView

@@ -28,7 +28,7 @@ export class TestRequest implements PoolRequest {
   attempts = 0
   tried: unknown[] | undefined = undefined
   lastOutcome: OutcomeClass | undefined = undefined
-  waitingSince = NaN
+  waitingSince: number | undefined
   wakes = 0
   onWake: (() => void) | undefined = undefined
 

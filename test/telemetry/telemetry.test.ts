@@ -36,7 +36,7 @@ function setUp(from: Level | 'silent') {
 }
 
 const makeRequest = (scope = 'gpt-4o'): PoolRequest & { secret: string } => ({
-  scope, bodyBytes: 9, pinned: false, wake() {}, attempts: 2, tried: undefined, lastOutcome: undefined, waitingSince: NaN, secret: 'PLANTED',
+  scope, bodyBytes: 9, pinned: false, wake() {}, attempts: 2, tried: undefined, lastOutcome: undefined, waitingSince: undefined, secret: 'PLANTED',
 })
 const makeAttempt = (backend: Backend, number = 1): Attempt<Backend> => ({ kind: 'send', backend, number, startedAt: 5 })
 

@@ -70,6 +70,20 @@ test('an upgrade is handed over', () => {
   assert.deepEqual(recorder.events, [['start'], ['upgrade', 101, ['upgrade', 'websocket']]])
 })
 
+test('raw headers and trailers are the very ones that came', () => {
+  const [headers, trailers] = [[Buffer.from('X-Case'), Buffer.from('1')], [Buffer.from('X-Sum'), Buffer.from('7')]]
+  const seen: unknown[] = []
+  const handler = adaptForward({
+    onHeaders (_status, given) { seen.push(given); return true },
+    onComplete (given) { seen.push(given) },
+    onUpgrade (_status, given) { seen.push(given) },
+  })
+  const call = new FakeCall({ origin: 'https://elsewhere.example', path: '/', method: 'GET' }, handler, 'new')
+  call.start().respond(200, headers).end(trailers)
+  call.upgrade(101, headers, new PassThrough())
+  assert.deepEqual([seen.length, seen[0] === headers, seen[1] === trailers, seen[2] === headers], [3, true, true, true])
+})
+
 test('an error that it has no ears for is thrown', () => {
   const error = new Error('x')
   const handler = adaptForward({ onConnect() {} })

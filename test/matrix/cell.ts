@@ -1,5 +1,5 @@
 /** Runs one cell: the checks of a consumer's project under one Node. */
-import { execFile } from 'node:child_process'
+import { runGroup } from '../support/process-group.js'
 import type { NodeBinary } from './nodes.js'
 import type { Cell } from './plan.js'
 import type { CellResult } from './report.js'
@@ -24,14 +24,8 @@ export async function runCell (cell: Cell, node: NodeBinary, folder: string, env
   }
 }
 
-function runChecks (node: string, program: string, cwd: string, env: Readonly<Record<string, string>>): Promise<{ end: string, output: string }> {
+async function runChecks (node: string, program: string, cwd: string, more: Readonly<Record<string, string>>): Promise<{ end: string, output: string }> {
   const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !NOT_THE_CONSUMERS.test(name)))
-  const options = { cwd, env: { ...inherited, NO_COLOR: '1', ...env }, timeout: CELL_MS, killSignal: 'SIGKILL', maxBuffer: 16 << 20 } as const
-  return new Promise((resolve) => {
-    const child = execFile(node, ['--test-reporter=tap', program], options, (error, stdout, stderr) => {
-      const end = error?.killed === true ? `SIGKILL after ${CELL_MS} ms` : `exit code ${error === null ? 0 : error.code ?? error.signal ?? 'unknown'}`
-      resolve({ end, output: `${stdout}${stderr}` })
-    })
-    child.stdin?.end()
-  })
+  const { end, stdout, stderr } = await runGroup(node, ['--test-reporter=tap', program], { cwd, env: { ...inherited, NO_COLOR: '1', ...more }, timeoutMs: CELL_MS })
+  return { end, output: `${stdout}${stderr}` }
 }

@@ -7,12 +7,12 @@
  *     npm run test:matrix -- --only node=24,undici=8     one pair
  *     npm run test:matrix -- --keep                      leaves the projects where they are
  */
-import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { packProject } from '../package/packed-project.js'
+import { killGroups } from '../support/process-group.js'
 import { testCertificate } from '../support/tls.js'
 import { runCell } from './cell.js'
+import { keepFolder, makeFolder, removeFolder } from './folders.js'
 import { findNode, type NodeBinary } from './nodes.js'
 import { isWanted, planCells, readWanted } from './plan.js'
 import { createProject, projectOf } from './projects.js'
@@ -28,16 +28,21 @@ const wanted = readWanted(process.argv.slice(2))
 const cells = planCells().filter((cell) => isWanted(cell, wanted))
 if (cells.length === 0) throw new Error('there is no such cell')
 
-const temp = await mkdtemp(join(tmpdir(), 'matrix-'))
+const temp = await makeFolder(tmpdir())
 try {
   const results = await runAll()
   const failed = results.filter(({ failures }) => failures.length > 0).length
   console.log(`\n${formatFailures(results)}\n${formatTable(results)}\n`)
   say(failed === 0 ? `all ${cells.length} cells are well` : `${failed} of ${cells.length} cells failed`)
   process.exitCode = failed === 0 ? 0 : 1
+} catch (error) {
+  say(`the matrix could not be run. ${error instanceof Error ? error.message : String(error)}`)
+  process.exitCode = 1
 } finally {
-  if (wanted.keep) console.log(`the projects are in ${temp}`)
-  else await rm(temp, { recursive: true, force: true })
+  // After an error something else may still be under way.
+  killGroups()
+  if (wanted.keep) console.log(`the projects are in ${await keepFolder(temp)}`)
+  else await removeFolder(temp)
 }
 
 async function runAll (): Promise<CellResult[]> {

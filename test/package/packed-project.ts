@@ -1,9 +1,9 @@
 /** The project as npm would publish it, and consumer projects that use it, all in temporary folders and without the network. */
-import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { cp, mkdir, mkdtemp, readFile, rename, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { runGroup } from '../support/process-group.js'
 
 export const root = fileURLToPath(new URL('../..', import.meta.url))
 const modules = join(root, 'node_modules')
@@ -40,14 +40,10 @@ export interface Outcome {
 }
 
 /** Runs a program to its end, 2 minutes at most. Its own coverage is not ours: compilers and package tools would be measured. */
-export function run (command: string, args: readonly string[], cwd: string, env: NodeJS.ProcessEnv = {}): Promise<Outcome> {
+export async function run (command: string, args: readonly string[], cwd: string, more: NodeJS.ProcessEnv = {}): Promise<Outcome> {
   const { NODE_V8_COVERAGE: _coverage, NODE_OPTIONS: _options, FORCE_COLOR: _color, ...inherited } = process.env
-  return new Promise((resolve) => {
-    const child = execFile(command, [...args], { cwd, env: { ...inherited, NO_COLOR: '1', ...env }, timeout: 120_000, maxBuffer: 16 << 20, shell: process.platform === 'win32' }, (error, stdout, stderr) => {
-      resolve({ code: error === null ? 0 : typeof error.code === 'number' ? error.code : 1, output: `${stdout}${stderr}` })
-    })
-    child.stdin?.end()
-  })
+  const { code, end, stdout, stderr } = await runGroup(command, args, { cwd, env: { ...inherited, NO_COLOR: '1', ...more }, timeoutMs: 120_000 })
+  return { code: code ?? 1, output: `${stdout}${stderr}${code === null ? `\nended with ${end}` : ''}` }
 }
 
 export const runNode = (args: readonly string[], cwd: string, env?: NodeJS.ProcessEnv): Promise<Outcome> => run(process.execPath, args, cwd, env)

@@ -48,7 +48,9 @@ for (const [name, intercept] of Object.entries({ cache, decompress, dns, dump, r
       assert.deepEqual([statusCode, await body.text()], [200, name === 'dump' ? '' : 'free'])
       if (name !== 'dump') assert.equal(await (await undici.fetch(CHAT, { dispatcher })).text(), 'free')
     }
-    assert.deepEqual(busy.bodies().map(String), dispatchers.map(() => 'hello'))
+    // Inside, `responseError` makes an error of the 429: the backend is then out for an unknown time, and may be tried again at once.
+    const counted = busy.calls.filter(({ method }) => name !== 'responseError' || method === 'POST')
+    assert.deepEqual(counted.map(({ body }) => String(body)), dispatchers.map(() => 'hello'))
   })
 }
 

@@ -18,6 +18,7 @@ describe('numbers in headers', () => {
   test('are digits with an optional fraction, in white space or not', () => {
     const numbers = { '0': 0, '43': 43, '43.5': 43.5, '007': 7, ' 22\t': 22, '0.1': 0.1, '12345678901234567890': 12345678901234567890 }
     for (const [text, number] of Object.entries(numbers)) assertReads(readNumber, text, number)
+    assertReads(readNumber, `${' '.repeat(62)}43`, 43)
   })
 
   test('are nothing else', () => {
@@ -51,7 +52,7 @@ describe('durations in headers', () => {
   test('are Go\'s, or whole seconds', () => {
     const durations = {
       '12ms': 12, '1.2s': 1_200, '6m0s': 360_000, '1h2m3.5s': 3_723_500, '7': 7_000, '0s': 0, '1m': 60_000, '5m10ms': 300_010, ' 2s ': 2_000,
-      '1s500us': 1_000.5, '1.5µs': 0.0015, '500000ns': 0.5, '100h59m59.999999999s': 100 * 3_600_000 + 3_600_000 - 1e-6,
+      '1s500us': 1_000.5, '0h5m0s': 300_000, '0s17ms': 17, '1.5µs': 0.0015, '500000ns': 0.5, '100h59m59.999999999s': 100 * 3_600_000 + 3_600_000 - 1e-6,
     }
     for (const [text, ms] of Object.entries(durations)) {
       for (const value of shapesOf(text)) assert.ok(Math.abs(readDuration(value) - ms) <= 1e-6, text)

@@ -28,6 +28,13 @@ describe('headers', () => {
     assert.equal(read([]), undefined)
   })
 
+  test('every letter of a name counts, from the first to the last, in either case', () => {
+    for (const name of ['xetry-after', 'Xetry-after', 'retry-aftex', 'RETRY-AFTEX', 'REXRY-AFTER']) {
+      assert.equal(read([Buffer.from(name), Buffer.from('17')]), undefined, name)
+      assert.equal(read([name, '17']), undefined, name)
+    }
+  })
+
   test('names that differ from the wanted one only in bit 0x20 of something that is no letter are others', () => {
     // '-' is 0x2d; with the bit cleared it is 0x0d, a carriage return.
     assert.equal(read([Buffer.from('retry\rafter'), Buffer.from('17')]), undefined)
@@ -51,6 +58,7 @@ describe('headers', () => {
 
   test('a list in the place of a name and a name without a value harm nobody', () => {
     assert.equal(read(['retry-after'.split(''), 'x', 'retry-after']), undefined)
+    assert.equal(read(['', 'x', Buffer.alloc(0), 'x', [], 'x']), undefined)
   })
 
   test('nothing of one answer is left for the next', () => {

@@ -62,7 +62,7 @@ describe('how long an answer asks to be left alone', () => {
   test('what makes no sense counts as absent, and the next source is asked', () => {
     const nonsense = [
       '', ' ', '-1', '-0.5', 'NaN', 'Infinity', '1e3', '0x10', '1.', '.5', '5, 5', 'soon', '31536001', '9'.repeat(60), '9'.repeat(65),
-      'Mon, garbage', 'Tue, 08 Nov 1994 08:49:37 GMT', 'Wed, 09 Nov 2094 08:49:37 GMT', '09 Nov 1994 08:49:37 GMT',
+'Mon, garbage', 'about Wed, 09 Nov 1994 08:49:37 GMT', 'Tue, 08 Nov 1994 08:49:37 GMT', 'Wed, 09 Nov 2094 08:49:37 GMT', '09 Nov 1994 08:49:37 GMT',
     ]
     for (const value of nonsense) {
       assert.equal(read({ 'retry-after': value }), undefined, value)
@@ -70,6 +70,18 @@ describe('how long an answer asks to be left alone', () => {
     }
     for (const reset of ['', '6m0', 's', '1d', '1m-1s', '1 s', '400h 1m']) {
       assert.equal(read({ 'x-ratelimit-remaining-tokens': '0', 'x-ratelimit-reset-tokens': reset }), undefined, reset)
+    }
+  })
+
+  test('a date without a zone means GMT, wherever the process runs', (t) => {
+    const zone = process.env['TZ']
+    t.after(() => {
+      if (zone === undefined) delete process.env['TZ']
+      else process.env['TZ'] = zone
+    })
+    for (const elsewhere of ['America/New_York', 'Asia/Tokyo', 'UTC']) {
+      process.env['TZ'] = elsewhere
+      assert.deepEqual(read({ 'retry-after': 'Wed Nov  9 08:49:37 1994' }), { ms: 37_000, source: 'retry-after' }, elsewhere)
     }
   })
 

@@ -1,0 +1,30 @@
+// `npm run test:mutation`: does a test fail when the code is wrong? Stryker changes one thing at a time in src/core and
+// src/undici and runs the tests that pass there. Not part of CI: it takes minutes. One file:
+// `npm run test:mutation -- --mutate src/core/decide.ts`. Needs Node 22.15 or newer. The report is in reports/mutation.
+import { cpus } from 'node:os'
+
+/** Tests of whole requests over sockets, those that take seconds at most. What the unit tests leave to them is whether undici does its part. */
+const integration = ['abort', 'bodies', 'dispatchers', 'faults', 'handler-contract', 'observability', 'outcomes', 'python-parity', 'security']
+
+export default {
+  mutate: ['src/core/**/*.ts', 'src/undici/**/*.ts'],
+  testRunner: 'mocha',
+  plugins: ['@stryker-mutator/mocha-runner'],
+  mochaOptions: {
+    // In the order in which they are run until one fails: the quick ones first.
+    spec: ['test/core/!(pool-properties).test.ts', 'test/core/pool-properties.test.ts', 'test/undici/*.test.ts', 'test/balancer-events.test.ts',
+      ...integration.map((name) => `test/integration/${name}.test.ts`)],
+    'no-config': true,
+    'no-package': true,
+  },
+  testRunnerNodeArgs: ['--import', 'tsx', '--import', './.config/node-test-on-mocha.mjs'],
+  coverageAnalysis: 'perTest',
+  concurrency: Math.max(1, cpus().length - 1),
+  // tsx needs no rewritten tsconfig.json, and to rewrite it Stryker would need a TypeScript of its own.
+  tsconfigFile: 'none',
+  ignorePatterns: ['coverage', 'dist', 'examples'],
+  tempDirName: '.stryker-tmp',
+  timeoutMS: 10_000,
+  reporters: ['clear-text', 'progress', 'html', 'json'],
+  clearTextReporter: { allowEmojis: false, reportTests: false },
+}

@@ -1,4 +1,6 @@
 /** The real clock, random numbers and timers. Nothing else in the package touches them, so tests can replay everything else. */
+// By its module, since the global of this name is a getter that costs a fifth of what the clock itself does.
+import { performance } from 'node:perf_hooks'
 import type { System, Timer } from './core/types.js'
 
 /** Longest delay of a Node timer, in milliseconds (a signed 32 bit integer, 24.8 days); a longer one would fire at once. */

@@ -23,10 +23,6 @@ export class OutgoingRequest implements Original {
     this.body = ReplayableBody.of(opts.body, contentLength, maxReplayBytes)
   }
 
-  get rest(): string {
-    return this.route.rest
-  }
-
   /** What the request is throttled under: the deployment in its path, else the model in its body, else `''`. */
   findScope(): string {
     const { deployment } = this.route

@@ -3,6 +3,7 @@ import type { BackendConfig } from '../core/types.js'
 import type { DispatchOptions } from './handlers.js'
 import type { RequestHeaders } from './request-headers.js'
 import { rewriteHeaders } from './request-headers.js'
+import type { Route } from './url-match.js'
 
 /** What a request needs to know of its backend. */
 export interface Destination extends BackendConfig {
@@ -16,8 +17,7 @@ export interface Destination extends BackendConfig {
 /** The caller's request, as far as every attempt needs it again. */
 export interface Original {
   readonly opts: DispatchOptions
-  /** Path and query after the request's own base. */
-  readonly rest: string
+  readonly route: Route
   readonly headers: RequestHeaders
 }
 
@@ -28,12 +28,12 @@ export interface Original {
 export function rewriteRequest(
   original: Original, backend: Destination, credential: string | undefined, body: unknown, contentLength: number | undefined,
 ): DispatchOptions {
-  const { opts, rest } = original
+  const { opts, route } = original
   const own = credential === undefined || backend.credential === undefined ? undefined : { name: backend.credential.header, value: credential }
   const rewritten: DispatchOptions = {
     ...opts,
     origin: backend.origin,
-    path: rewritePath(rest, backend, own !== undefined, opts.query == null),
+    path: rewritePath(route, backend, own !== undefined, opts.query == null),
     headers: rewriteHeaders(original.headers, { credential: own, contentLength }),
     body,
   }
@@ -47,10 +47,10 @@ export function rewriteRequest(
 }
 
 /** @param setQuery false where the parameters are in `opts.query`: undici refuses a query in both places */
-function rewritePath(rest: string, backend: Destination, ownsCredential: boolean, setQuery: boolean): string {
+function rewritePath({ rest, mayHoldKey }: Route, backend: Destination, ownsCredential: boolean, setQuery: boolean): string {
   let path = backend.models === undefined ? rest : rewriteDeployment(rest, backend.models)
   const set = setQuery ? backend.query : undefined
-  if (set !== undefined || (ownsCredential && MAY_HOLD_KEY.test(path))) path = rewriteParameters(path, set ?? [], ownsCredential)
+  if (set !== undefined || (ownsCredential && mayHoldKey)) path = rewriteParameters(path, set ?? [], ownsCredential)
   path = backend.basePath + path
   // A base without a path, asked for as it is.
   return path.startsWith('/') ? path : `/${path}`
@@ -66,9 +66,6 @@ function rewriteQuery(query: Readonly<Record<string, unknown>>, backend: Destina
  * Management `subscription-key` from the query. A backend with its own must not see it there either.
  */
 const CREDENTIAL_PARAMETERS = ['api-key', 'subscription-key']
-
-/** Cheaper than taking every query apart: no `key` without these letters, or a percent sign that hides them. */
-const MAY_HOLD_KEY = /\?.*(key|%)/i
 
 function isCredential(parameter: string): boolean {
   return CREDENTIAL_PARAMETERS.includes(parameter.toLowerCase())

@@ -16,6 +16,8 @@ export interface Route {
   readonly isStateful: boolean
   /** That Azure names in the path. */
   readonly deployment: string | undefined
+  /** The query has a `key` in it, or a percent sign that may hide one: worth taking apart where no credential may be in it. */
+  readonly mayHoldKey: boolean
 }
 
 const PERCENT = 0x25
@@ -77,7 +79,7 @@ function findRoute(path: string, basePaths: readonly string[]): Route | undefine
 
 /** @param rest path and query after the request's own base */
 export function readRoute(rest: string): Route {
-  return { rest, isStateful: isStateful(rest), deployment: findDeployment(rest) }
+  return { rest, isStateful: isStateful(rest), deployment: findDeployment(rest), mayHoldKey: /\?.*(key|%)/i.test(rest) }
 }
 
 /** `HTTPS://Host:443/` and the like, which undici takes too. What has more in it, such as a user name or a path, is no origin. */

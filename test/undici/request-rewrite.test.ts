@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { DispatchOptions } from '../../src/undici/handlers.js'
 import { rewriteRequest, type Destination } from '../../src/undici/request-rewrite.js'
+import { readRoute } from '../../src/undici/url-match.js'
 import { deepFreeze } from '../support/freeze.js'
 
 function destination(more: Partial<Destination> = {}): Destination {
@@ -15,7 +16,7 @@ const withKey = destination({ credential: { header: 'api-key', resolve: () => 'o
 
 function rewrite(rest: string, backend: Destination, more: Partial<DispatchOptions> = {}, credential?: string): DispatchOptions {
   const opts = deepFreeze({ origin: 'https://east.example', path: `/openai${rest}`, method: 'POST' as const, ...more })
-  return rewriteRequest({ opts, rest, headers: opts.headers as undefined }, backend, credential ?? (backend.credential === undefined ? undefined : 'ours'), 'body', undefined)
+  return rewriteRequest({ opts, route: readRoute(rest), headers: opts.headers as undefined }, backend, credential ?? (backend.credential === undefined ? undefined : 'ours'), 'body', undefined)
 }
 
 const pathOf = (rest: string, more: Partial<Destination> = {}): string | undefined => rewrite(rest, destination(more)).path
@@ -126,7 +127,7 @@ describe('the caller\'s credential, once the backend has its own', () => {
 
   test('stays where no value is there to take its place', () => {
     const opts = deepFreeze({ origin: 'https://east.example', path: '/openai/x', method: 'POST' as const, headers: { 'api-key': 'theirs' } })
-    assert.deepEqual(rewriteRequest({ opts, rest: '/x', headers: opts.headers }, withKey, undefined, 'body', undefined).headers, { 'api-key': 'theirs' })
+    assert.deepEqual(rewriteRequest({ opts, route: readRoute('/x'), headers: opts.headers }, withKey, undefined, 'body', undefined).headers, { 'api-key': 'theirs' })
   })
 
   test('stays also if a value is there that no header is named for', () => {
@@ -136,7 +137,7 @@ describe('the caller\'s credential, once the backend has its own', () => {
 
 test('everything else of the caller\'s options goes along, in an object of its own', () => {
   const opts = deepFreeze({ origin: 'https://east.example', path: '/openai/x', method: 'POST' as const, headersTimeout: 5, upgrade: 'websocket', expectContinue: true, blocking: true })
-  const rewritten = rewriteRequest({ opts, rest: '/x', headers: undefined }, destination(), undefined, 'body', undefined)
+  const rewritten = rewriteRequest({ opts, route: readRoute('/x'), headers: undefined }, destination(), undefined, 'body', undefined)
   assert.deepEqual(rewritten, { ...opts, origin: 'https://west.example', path: '/ai/x', headers: undefined, body: 'body' })
 })
 

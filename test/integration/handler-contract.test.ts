@@ -9,6 +9,7 @@ import { gzipSync } from 'node:zlib'
 import type { Dispatcher } from 'undici'
 import { PriorityBalancer } from '../../src/balancer.js'
 import { toUndici } from '../../src/undici/handlers.js'
+import { PEER_TAKES_LEGACY_HANDLERS } from '../../src/undici/peer.js'
 import { MAJORS, type Undici } from '../support/majors.js'
 import { answer, answerAndClose, informational, malformedChunk, oddHeaders, ok, shortBody, trailers } from '../support/raw-scripts.js'
 import { startRawServer, type RawScript, type RawServer } from '../support/raw-server.js'
@@ -20,6 +21,10 @@ import { turns, until, within } from '../support/until.js'
 type Opts = Omit<Dispatcher.DispatchOptions, 'origin'>
 
 const ALL = ['onBodySent', 'onRequestSent', 'onResponseStarted'] as const
+
+/** Of the new style's callbacks undici 7 itself passes on one alone. A balancer with undici 8 as its peer speaks that style, whoever calls it. */
+const asksOf = (name: string, style: Style): readonly (typeof ALL)[number][] => (name === 'undici 7' && (style === 'new' || !PEER_TAKES_LEGACY_HANDLERS) ? ['onResponseStarted'] : ALL)
+
 const NO_HOOKS: Hooks = {}
 
 /** Both majors' agents, in the form that takes handlers of this style. */
@@ -116,8 +121,7 @@ async function setUp(t: TestContext, undici: Undici, script: RawScript): Promise
 for (const [name, undici] of MAJORS) {
   for (const style of STYLES) {
     describe(`${name}, a handler of the ${style} style`, () => {
-      // Of the new style's callbacks undici 7 itself passes on this one alone.
-      const optional = name === 'undici 7' && style === 'new' ? ['onResponseStarted'] as const : ALL
+      const optional = asksOf(name, style)
       const isTold = (kind: string): boolean => optional.length === ALL.length || (kind !== 'body sent' && kind !== 'request sent')
       const cases = CASES.filter(({ hooks = NO_HOOKS }) => optional.length === ALL.length || (hooks.bodySent === undefined && hooks.requestSent === undefined))
 
@@ -299,8 +303,9 @@ for (const [name, undici] of MAJORS) {
       t.after(() => balancer.destroy())
       for (const style of STYLES) {
         const opts = { path: '/x', method: 'POST', body: 'ping' } as const
-        const alone = await play(bare(undici, agent, style), style, west.url, opts, NO_HOOKS)
-        assert.deepEqual(comparable((await play(balancer, style, west.url, opts, NO_HOOKS)).events), comparable(alone.events))
+        const optional = asksOf(name, style)
+        const alone = await play(bare(undici, agent, style), style, west.url, opts, NO_HOOKS, optional)
+        assert.deepEqual(comparable((await play(balancer, style, west.url, opts, NO_HOOKS, optional)).events), comparable(alone.events))
       }
     })
   })

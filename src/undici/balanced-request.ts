@@ -126,6 +126,7 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
   }
 
   onInformation(_handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined): void {
+    this.#responseStarted = false // undici tells of every message that begins
     this.#caller.headers(this.#controller, status, raw, parsed, message)
   }
 
@@ -155,7 +156,7 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
   onEnd(handler: AttemptHandler, raw: AnyHeaders | null | undefined, parsed: ParsedHeaders | undefined): void {
     this.settle(handler, 'completed')
     // An answer may come before the upload has ended, and nobody needs the rest then.
-    this.#request.body.discard(undefined)
+    this.#request.body.discard()
     this.#end(raw, parsed)
   }
 
@@ -216,7 +217,7 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
   #answerThrottled(retryAfterMs: number): void {
     const { opts, body } = this.#request
     const response = new SyntheticResponse(this.#caller, this.#controller, retryAfterMs, opts.method !== 'HEAD')
-    body.discard(undefined)
+    body.discard()
     // Never before `dispatch` has returned: no real answer comes that early.
     queueMicrotask(() => {
       if (!this.#ended) response.start(() => { this.#end([], {}) }, (error) => { this.#fail(error) })
@@ -225,9 +226,9 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
 
   #fail(error: Error): void {
     if (this.#ended) return
-    this.#request.body.discard(error)
     this.#leave()
-    this.#caller.error(this.#controller, error)
+    // In this order: undici's own functions destroy a stream with the error when they hear of it, and only they.
+    try { this.#caller.error(this.#controller, error) } finally { this.#request.body.discard() }
   }
 
   /** Over before the caller is told, so that an abort comes too late, as it does with undici. Where its handler throws, a failure follows. */

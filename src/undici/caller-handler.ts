@@ -87,7 +87,8 @@ class LegacyCaller implements CallerHandler {
   }
 
   headers(controller: StableController, status: number, raw: AnyHeaders, _parsed: ParsedHeaders | undefined, message: string | undefined): void {
-    if (this.#handler.onHeaders?.(status, toRaw(raw), this.#resume, message) === false) controller.pause()
+    // undici does not ask at informational headers; Node's own fetch says false there, and never resumes a response without a body.
+    if (this.#handler.onHeaders?.(status, toRaw(raw), this.#resume, message) === false && status >= 200) controller.pause()
   }
 
   data(controller: StableController, chunk: Buffer): void {

@@ -30,7 +30,8 @@ class LegacyForward implements CurrentHandler {
 
   onResponseStart(controller: Controller, status: number, headers: ParsedHeaders, message?: string): void {
     const raw = toRaw(controller.rawHeaders ?? headers)
-    if (this.#handler.onHeaders?.(status, raw, () => { controller.resume() }, message) === false) controller.pause()
+    // Not at informational headers: see the caller's handler of the same style.
+    if (this.#handler.onHeaders?.(status, raw, () => { controller.resume() }, message) === false && status >= 200) controller.pause()
   }
 
   onResponseData(controller: Controller, chunk: Buffer): void {

@@ -118,13 +118,13 @@ export class Recording {
   }
 
   /** Nobody will read on. The source is told, unless it has come to its end by itself. */
-  discard(reason: Error | undefined): void {
+  discard(): void {
     if (this.#discarded) return
     this.#discarded = true
     this.#chunks = []
     if (this.#ended) return
     const source = this.#source
-    if (isNodeStream(source) && typeof source.destroy === 'function') source.destroy(reason)
+    if (isNodeStream(source) && typeof source.destroy === 'function') source.destroy()
     else this.#closeIterator()
   }
 
@@ -139,7 +139,7 @@ export class Recording {
 
   /** undici reads no further for this reader. */
   closed(reader: Reader): void {
-    if (reader === this.#reader && !this.#recording) this.discard(undefined)
+    if (reader === this.#reader && !this.#recording) this.discard()
   }
 }
 

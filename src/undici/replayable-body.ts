@@ -103,8 +103,8 @@ export class ReplayableBody {
   }
 
   /** Nobody will read on: the source is told. */
-  discard(reason: Error | undefined): void {
-    this.#recording?.discard(reason)
+  discard(): void {
+    this.#recording?.discard()
   }
 }
 

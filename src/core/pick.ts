@@ -135,7 +135,7 @@ function look<B extends BackendConfig>(
   if (slow >= 0) survey.add(slow, 1)
 }
 
-/** Of those out, the one that may be probed soonest; a backend that is being probed comes last. */
+/** Of those that the request has not tried, all of which are out, the one that may be probed soonest; a backend that is being probed comes last. */
 function findLeastBad<B extends BackendConfig>(
   backends: readonly Backend<B>[], tried: readonly PoolAttempt<B>[] | undefined,
 ): Backend<B> | undefined {
@@ -143,7 +143,7 @@ function findLeastBad<B extends BackendConfig>(
   let soonest = Infinity
   for (const backend of backends) {
     const { health } = backend
-    if (health.kind === 'available' || tried?.some(({ target }) => target === backend) === true) continue
+    if (tried?.some(({ target }) => target === backend) === true) continue
     const until = health.kind === 'ejected' ? health.until : Infinity
     if (leastBad === undefined || until < soonest) {
       leastBad = backend

@@ -32,12 +32,23 @@ describe('lanes', () => {
     const { lanes, first, use } = lanesOf(backend('a'))
     const [kept, gone] = [use('kept', MINUTE), use('gone', MINUTE - 1)]
     const [goneLane, keptLane] = [lanes.of('gone', MINUTE - 1), lanes.of('kept', MINUTE)]
+    // Whoever was asked for last is kept anyway.
+    lanes.of('', MINUTE)
     use('other', 11 * MINUTE)
     assert.deepEqual([...first.scopes.keys()], ['kept', 'other'])
     assert.equal(use('kept', 11 * MINUTE), kept)
     assert.equal(lanes.of('kept', 11 * MINUTE), keptLane)
     assert.notEqual(use('gone', 11 * MINUTE), gone)
     assert.notEqual(lanes.of('gone', 11 * MINUTE), goneLane)
+  })
+
+  test('where a backend renames some scopes, the others keep a state of their own', () => {
+    const { first, use, lanes } = lanesOf(backend('a', 1, { models: { x: 'shared', y: 'shared' } }))
+    const [x, y, z] = [lanes.of('x', 0), lanes.of('y', 0), lanes.of('z', 0)]
+    const shared = use('x', 0)
+    assert.deepEqual([x.states[0], y.states[0], z.states[0]], [shared, shared, undefined])
+    assert.notEqual(use('z', 0), shared)
+    assert.deepEqual([...first.scopes.keys()], ['shared', 'z'])
   })
 
   test('a lane that is used all the time lets go of a backend\'s state that is not', () => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Lanes } from '../../src/core/lane.js'
+import { LatencyGuard } from '../../src/core/latency-guard.js'
 import type { Pacer } from '../../src/core/pacer.js'
 import { Picker } from '../../src/core/pick.js'
 import { Roster } from '../../src/core/roster.js'
@@ -150,6 +151,48 @@ describe('pace in a pick', () => {
     for (let i = 0; i < 100; i++) if (i !== 42) pacer(`b${i}`).wait = 5
     assert.deepEqual(count(100), { b42: 100 })
     assert.equal(pick().kind, 'backend')
+  })
+})
+
+describe('nobody is in order', () => {
+  const out = (bench: ReturnType<typeof benchOfThree>, name: string, at = 0): void => {
+    const found = bench.roster.backends.find(({ config }) => config.name === name) ?? assert.fail()
+    found.feed('unreachable', false, at, () => 0.5)
+    bench.ledger.changes++
+  }
+  const benchOfThree = () => bench([backend('a', 1), backend('b', 2), backend('c', 3)])
+
+  test('a backend that is being probed says nothing of when that will be over', () => {
+    const it = benchOfThree()
+    const [a] = it.roster.backends
+    out(it, 'a')
+    a?.feed('probe', false, 250, () => 0.5)
+    assert.equal(a?.health.kind, 'probing')
+    for (const name of ['b', 'c']) it.pacer(name).wait = 40
+    assert.deepEqual({ ...it.picker.pick(it.roster, it.lane, new TestRequest(), 250) }, { kind: 'shortage', throttledMs: 40, changeMs: 40 })
+  })
+
+  test('a request is not sent once more to any of those that it has tried', () => {
+    const it = benchOfThree()
+    for (const name of ['a', 'b', 'c']) out(it, name)
+    const request = new TestRequest()
+    const [a, b, c] = it.roster.backends
+    request.tried = [{ target: a, outcome: 'failed' }, { target: b, outcome: 'failed' }]
+    assert.equal(it.pick(request), c)
+    request.tried.push({ target: c, outcome: 'failed' })
+    assert.deepEqual({ ...it.pick(request) }, { kind: 'shortage', throttledMs: Infinity, changeMs: 250 })
+  })
+})
+
+describe('a slow backend', () => {
+  test('is asked again as soon as nothing is under way there, without anything else having changed', () => {
+    const { count, lane } = bench([backend('a', 1), backend('b', 2)])
+    const state = lane.states[0] ?? assert.fail()
+    state.guard = Object.assign(new LatencyGuard(), { spills: (inFlight: number) => inFlight > 0 })
+    state.inFlight = 1
+    assert.deepEqual(count(10), { b: 10 })
+    state.inFlight = 0
+    assert.deepEqual(count(10), { a: 10 })
   })
 })
 

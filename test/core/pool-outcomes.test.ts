@@ -373,6 +373,19 @@ describe('panic mode', () => {
     assert.deepEqual([alone.send(), alone.send()].map((attempt) => attempt.backend.name), ['a', 'a'])
   })
 
+  test('a request that goes beside a probe is none: its failure ends nothing, and is not told as an ejection', () => {
+    const kit = new PoolKit([backend('a')])
+    kit.settle(kit.send(), 'connection')
+    kit.system.advance(15_000)
+    const [probe, beside] = [kit.send(), kit.send()]
+    kit.listener.take()
+    kit.settle(beside, 'connection')
+    assert.equal(kit.statusOf('a').state, 'probing')
+    assert.deepEqual(kit.listener.take(), [])
+    kit.answer(probe, 200)
+    assert.equal(kit.statusOf('a').state, 'available')
+  })
+
   test('it is off while somebody is merely throttled', () => {
     const kit = two()
     kit.settle(kit.send(), 'connection')

@@ -429,7 +429,7 @@ for (const [caller, inner] of PAIRS) {
         const recorder = it.send({ body: stream })
         recorder.abort(reason)
         await turns(1)
-        assert.equal(stream.errored, null)
+        assert.deepEqual([stream.destroyed, stream.errored], [true, null])
       })
 
       test('before an answer of our own, which does not come then', async () => {

@@ -69,7 +69,7 @@ export class Pool<B extends BackendConfig> {
     const found = this.#picker.pick(this.#roster, lane, request, now)
     if (request.attempts === 0) {
       this.#budget.deposit(now)
-      if (found.kind === 'backend' && lane.queue.length === 0) return this.#send(request, lane, found, now)
+      if (found.kind === 'backend' && lane.queue.length === 0) return this.#sendOn(request, lane, found, now)
     }
     return this.#goOn(request, lane, found, now)
   }
@@ -151,7 +151,7 @@ export class Pool<B extends BackendConfig> {
     if (lastOutcome === 'failed' && !this.#budget.withdraw(now)) return this.#surface(request, 'budget')
     const last = lastAttempt<B>(request)
     if (last !== undefined) this.#listener.failover(request, last, last.outcome, to?.config)
-    if (decision === 'send' && to !== undefined) return this.#send(request, lane, to, now)
+    if (decision === 'send' && to !== undefined) return this.#sendOn(request, lane, to, now)
     request.waitingSince ??= now
     this.#room.enter(lane, request, now + patienceMs, now + throttledMs, now + changeMs, now)
     this.#listener.waiting(request, this.#room.size)
@@ -176,6 +176,12 @@ export class Pool<B extends BackendConfig> {
     }
     this.#room.wakeBy(Math.min(now + changeMs, waiter.deadline), now)
     return WAIT
+  }
+
+  /** Without having been held. */
+  #sendOn(request: PoolRequest, lane: Lane, backend: Backend<B>, now: number): PoolAttempt<B> {
+    lane.queue.moved(now)
+    return this.#send(request, lane, backend, now)
   }
 
   #send(request: PoolRequest, lane: Lane, backend: Backend<B>, now: number): PoolAttempt<B> {

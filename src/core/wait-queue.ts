@@ -35,15 +35,17 @@ const SLOT_JITTER = 0.1
 /** Share of the newest gap in the mean: about the last eight count. */
 const GAP_SHARE = 1 / 8
 
-/** The held requests of one scope, first come first served; anyone may leave from the middle. */
+/** The held requests of one scope, first come first served; anyone may leave from the middle. Also knows the turns of those who are not held. */
 export class WaitQueue {
   length = 0
   head: Waiter | undefined
   #tail: Waiter | undefined
   #busySince = NaN
-  /** Mean time between two waiters that were served, in milliseconds; 0 until two were. */
+  /** Mean time between two turns while somebody is short of one, in milliseconds; 0 until there were two. */
   #gapMs = 0
-  #servedAt = NaN
+  #movedAt = NaN
+  /** Until then some caller that was turned away may still come back. */
+  #shortUntil = -Infinity
   /** The latest turn that a rejected caller was told. */
   #promisedUntil = -Infinity
 
@@ -73,20 +75,28 @@ export class WaitQueue {
     if (waiter.next === undefined) this.#tail = waiter.previous
     else waiter.next.previous = waiter.previous
     this.length--
-    if (this.length === 0) {
-      this.#servedAt = NaN
-      this.#promisedUntil = -Infinity
-    }
   }
 
-  /** A waiter goes on its way: teaches how fast the queue moves. */
+  /** A waiter goes on its way. */
   serve(waiter: Waiter, now: number): void {
-    if (!Number.isNaN(this.#servedAt)) {
-      const gapMs = now - this.#servedAt
+    this.moved(now)
+    this.remove(waiter)
+  }
+
+  /**
+   * A request of the scope goes out. As long as somebody waits or is promised a turn, that teaches how fast turns come;
+   * else it only tells how many requests there are.
+   */
+  moved(now: number): void {
+    if (this.length === 0 && now >= this.#shortUntil) {
+      this.#movedAt = NaN
+      return
+    }
+    if (!Number.isNaN(this.#movedAt)) {
+      const gapMs = now - this.#movedAt
       this.#gapMs = this.#gapMs === 0 ? gapMs : this.#gapMs + (gapMs - this.#gapMs) * GAP_SHARE
     }
-    this.#servedAt = now
-    this.remove(waiter)
+    this.#movedAt = now
   }
 
   /** How long a newcomer may be held. */
@@ -104,6 +114,7 @@ export class WaitQueue {
    * @returns milliseconds, > 0.
    */
   promiseSlot(soonestMs: number, random: () => number, now: number): number {
+    this.#shortUntil = now + LONGEST_ESTIMATE_MS
     if (this.#gapMs === 0) return soonestMs
     const turn = Math.max(now + soonestMs + this.length * this.#gapMs, this.#promisedUntil + this.#gapMs)
     this.#promisedUntil = Math.min(turn, now + LONGEST_ESTIMATE_MS)

@@ -258,6 +258,20 @@ describe('the queue', () => {
     assert.ok(new Set(slots).size > 30)
   })
 
+  test('without any waiting, too, those who are turned away are each told a slot of their own', () => {
+    const kit = kitOf(1, { maxWaitMs: 0 })
+    kit.throttle('', 100)
+    assert.deepEqual([kit.acquire(), kit.acquire()].map((acquired) => acquired.kind), ['reject', 'reject'])
+    kit.system.advance(200)
+    for (let i = 0; i < 5; i++) {
+      kit.answer(kit.send(), 200)
+      kit.system.advance(250)
+    }
+    kit.throttle('', 100)
+    const slots = Array.from({ length: 5 }, () => kit.acquire()).map((acquired) => (acquired.kind === 'reject' ? acquired.retryAfterMs : NaN))
+    slots.reduce((before, slot) => (assert.ok(slot - before > 100, slots.join()), slot))
+  })
+
   test('a request that was woken and does not ask is not woken again, and is no reason for timers', () => {
     const kit = kitOf()
     kit.throttle('', 100)

@@ -79,12 +79,26 @@ describe('the wait queue', () => {
       assert.equal(queue.promiseSlot(40_000, () => 0.9, 1_000), 40_000)
     })
 
-    test('promises are void when the queue was empty in between', () => {
+    test('also where nobody may wait: the pace is that of what goes out', () => {
+      const queue = new WaitQueue()
+      assert.equal(queue.promiseSlot(50, () => 0, 0), 50)
+      for (const at of [100, 300, 500]) queue.moved(at)
+      assert.deepEqual([1, 2, 3].map(() => queue.promiseSlot(50, () => 0, 500)), [50, 250, 450])
+    })
+
+    test('what goes out while nobody is short of a turn teaches no pace', () => {
+      const queue = new WaitQueue()
+      for (let at = 0; at < 1_000; at += 10) queue.moved(at)
+      queue.promiseSlot(50, () => 0, 1_000)
+      for (const at of [15_999, 16_000, 16_001]) queue.moved(at) // the last promise is over at 16,000
+      assert.deepEqual([1, 2].map(() => queue.promiseSlot(50, () => 0, 16_001)), [50, 50])
+    })
+
+    test('whoever was promised a turn keeps it when the queue was empty in between', () => {
       const queue = moving(1)
       for (let i = 0; i < 50; i++) queue.promiseSlot(50, () => 0, 1_000)
       if (queue.head !== undefined) queue.remove(queue.head)
-      push(queue)
-      assert.equal(queue.promiseSlot(50, () => 0, 1_000), 150)
+      assert.equal(queue.promiseSlot(50, () => 0, 1_000), 5_150)
     })
 
     test('the pace follows what is seen, the last eight or so count most', () => {

@@ -33,11 +33,11 @@ export function findDeployment(path: string): string | undefined {
   const at = path.indexOf(DEPLOYMENTS)
   if (at === -1) return undefined
   const query = path.indexOf('?')
-  if (query !== -1 && query < at) return undefined
   const start = at + DEPLOYMENTS.length
   const slash = path.indexOf('/', start)
   let end = query === -1 ? path.length : query
   if (slash !== -1 && slash < end) end = slash
+  // Empty where that comes only after the question mark.
   const name = path.slice(start, end)
   if (name === '' || name.length > LONGEST_NAME_BYTES) return undefined
   return name.includes('%') ? decode(name) : name

@@ -246,6 +246,23 @@ describe('a cooldown', () => {
   })
 })
 
+describe('a success after a single failure', () => {
+  test('is no return, for the backend was never out', () => {
+    const kit = two()
+    kit.answer(kit.send(), 500)
+    kit.listener.take()
+    kit.answer(kit.send(), 200)
+    assert.deepEqual(kit.listener.take(), ['picked a 1', 'answered a 200 0'])
+  })
+})
+
+test('a credential of ours that is refused counts as a failure', () => {
+  const kit = new PoolKit([backend('a', 1, { ownsCredential: true }), backend('b', 2)])
+  kit.answer(kit.send(new TestRequest({ scope: 'm' })), 401)
+  assert.equal(kit.statusOf('a').failures, 1)
+  assert.equal(kit.statusOf('a').scopes[0]?.failures, 1)
+})
+
 describe('a backend that is out', () => {
   const ejected = (): PoolKit => {
     const kit = two()

@@ -47,6 +47,16 @@ describe('an update', () => {
     assert.deepEqual(kit.pool.status(kit.now).backends.map(({ name, state }) => [name, state]), [['b', 'available'], ['c', 'available']])
   })
 
+  test('keeps what attempts from before it have to say of a backend that stays', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)])
+    const attempts = [kit.send(), kit.send(), kit.send()]
+    kit.update([backend('a', 1), backend('b', 2)])
+    for (const attempt of attempts.slice(0, 2)) kit.answer(attempt, 500)
+    assert.equal(kit.statusOf('a').state, 'ejected')
+    for (const attempt of attempts.slice(2)) kit.answer(attempt, 200)
+    assert.equal(kit.statusOf('a').state, 'available')
+  })
+
   test('lets those who wait see the new backends', () => {
     const kit = new PoolKit([backend('a')], { maxWaitMs: 10_000 })
     kit.throttle('', 5_000)
@@ -104,7 +114,7 @@ describe('an update', () => {
     kit.update(kit.config.backends, more)
     assert.equal(retry(), 'surface')
     kit.update(kit.config.backends, { retryBudget: { ratio: 0, minPerSecond: 0.2 } })
-    assert.equal(retry(), 'send')
+    assert.deepEqual([retry(), retry(), retry()], ['send', 'send', 'surface'])
     kit.update(kit.config.backends, { retryBudget: { ratio: 1, minPerSecond: 0.2 } })
     assert.equal(retry(), 'send')
   })

@@ -44,6 +44,7 @@ describe('the model in a body', () => {
     assert.equal(model('{"x":{"model":"b","y":[{"model":"c"}]},"model":"a"}'), 'a')
     assert.equal(model('{"x":["]","}",[1,2],{"a":"{"}],"model":"a"}'), 'a')
     assert.equal(model('{"mod\\u0065l":"a"}'), 'a')
+    assert.equal(model('{"\\u006d\\u006f\\u0064\\u0065\\u006c":"a"}'), 'a')
     assert.equal(model('{"other key of some length":1,"mod\\u0065m":2,"model":"\\u00e9\\"\\u0041"}'), 'é"A')
     assert.equal(model('{"model":"größe"}'), 'größe')
   })
@@ -51,7 +52,7 @@ describe('the model in a body', () => {
   test('is only the top-level one, and only a string', () => {
     for (const text of [
       '{"x":{"model":"b"}}', '[{"model":"b"}]', '"model"', '{"x":"\\"model\\":\\"b\\""}', '{"Model":"b"}', '{"model":1}', '{"model":null}',
-      '{"model":""}', '{"model":{"model":"b"}}', '{"model2":"b"}', '{"modem":"b"}',
+      '{"model":""}', '{"model":{"model":"b"}}', '{"model2":"b"}', '{"modem":"b"}', '{"madel":"b"}', '{"motel":"b"}', '{"modal":"b"}', '{"nodel":"b"}',
     ]) assert.equal(model(text), undefined, text)
   })
 
@@ -59,7 +60,8 @@ describe('the model in a body', () => {
     for (const text of [
       '', ' ', '{', '{}', '{ }', '{"', '{"model', '{"model"', '{"model":', '{"model":"', '{"model":"a', '{"model":"a\\"', '{"model"="a"}',
       '{model:"a"}', '{"x"', '{"x":', '{"x":1', '{"x":"y', '{"x":[', '{"x":["', '{"x":["y', '{"x":1}', '{"x":1;"model":"a"}', '{"x":1,}', '{"model":"\\x"}', '------boundary\r\n', 'null',
-    ]) assert.equal(model(text), undefined, text)
+      '["model":"a"]', '("model":"a")', '{"x":"y"z,"model":"a"}', '{"x":[1]z,"model":"a"}',
+    ]) assert.equal(findModel(bytes(text)), undefined, text)
   })
 
   test('is found when it begins within 64 KiB, and not when it comes later', () => {

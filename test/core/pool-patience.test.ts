@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { MAX_WAITERS } from '../../src/core/wait-room.js'
+import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
+
+const WAIT_MS = 10_000
+
+const kitOf = (count = 1, more = {}): PoolKit =>
+  new PoolKit(Array.from({ length: count }, (_, i) => backend('abc'.charAt(i), i + 1)), { maxWaitMs: WAIT_MS, ...more })
+
+describe('the patience of a request', () => {
+  test('is one for all its waits together', () => {
+    const kit = kitOf(1, { maxAttempts: 10 })
+    const request = new TestRequest()
+    const refuse = (waitMs: number) => {
+      kit.answer(kit.send(request), 429, { 'retry-after-ms': String(waitMs) })
+      return kit.acquire(request).kind
+    }
+    assert.equal(refuse(3_000), 'wait')
+    kit.system.advance(3_500)
+    assert.equal(refuse(3_000), 'wait')
+    kit.system.advance(3_500)
+    // Seven of ten seconds have passed.
+    assert.equal(refuse(3_000), 'reject')
+    assert.equal(kit.pool.status(kit.now).waiting, 0)
+  })
+
+  test('that has run out is told as being throttled, and nothing of the request is left behind', () => {
+    const kit = kitOf()
+    const late = kit.send()
+    kit.throttle('', 2_000)
+    const request = new TestRequest()
+    const told: string[] = []
+    request.onWake = () => { told.push(kit.acquire(request).kind) }
+    assert.equal(kit.acquire(request).kind, 'wait')
+    kit.answer(late, 429, { 'retry-after': '40' })
+    kit.listener.take()
+    kit.system.advance(1)
+    assert.deepEqual(told, ['reject'])
+    assert.match(kit.listener.take().join(), /^exhausted \d+ throttled$/)
+    assert.equal(kit.pool.status(kit.now).waiting, 0)
+    kit.system.advance(60_000)
+    assert.equal(request.wakes, 1)
+  })
+
+  test('is not wasted on going back, before its time, to a backend that failed it', () => {
+    const kit = kitOf(2)
+    const late = kit.send(new TestRequest())
+    const request = new TestRequest()
+    kit.answer(kit.send(request), 500)
+    kit.answer(kit.send(request), 429, { 'retry-after': '2' })
+    const told: string[] = []
+    request.onWake = () => { told.push(kit.acquire(request).kind) }
+    assert.equal(kit.acquire(request).kind, 'wait')
+    // Asked again for no reason: a is free, but not for this request.
+    assert.equal(kit.acquire(request).kind, 'wait')
+    assert.equal(kit.statusOf('a').state, 'available')
+    kit.answer(late, 200)
+    kit.system.advance(500)
+    assert.deepEqual(told, [])
+    kit.system.advance(2_000)
+    assert.deepEqual(told, ['send'])
+  })
+})
+
+describe('those who wait are looked after', () => {
+  test('when a response begins, not only when its body has ended', () => {
+    const kit = kitOf(2)
+    const old = kit.send()
+    kit.settle(kit.send(), 'connection')
+    kit.throttle('', 9_000)
+    const request = new TestRequest()
+    assert.equal(kit.acquire(request).kind, 'wait')
+    kit.pool.headers(old, 200, {}, kit.now)
+    kit.system.advance(1)
+    assert.equal(request.wakes, 1)
+    assert.equal(kit.send(request).backend.name, 'a')
+  })
+
+  test('when an attempt ends without an answer: an aborted probe leaves its slot to the next', () => {
+    const kit = kitOf(2)
+    kit.settle(kit.send(), 'connection')
+    kit.throttle('', 9_000)
+    kit.system.advance(1_000)
+    const probe = kit.send()
+    assert.equal(probe.backend.name, 'a')
+    const request = new TestRequest()
+    assert.equal(kit.acquire(request).kind, 'wait')
+    kit.system.advance(1_000)
+    assert.equal(request.wakes, 0)
+    kit.settle(probe, 'aborted')
+    kit.system.advance(1)
+    assert.equal(request.wakes, 1)
+    assert.equal(kit.send(request).backend.name, 'a')
+  })
+})
+
+test('a full queue keeps nobody from a backend that is free', () => {
+  const kit = kitOf(2)
+  kit.throttle('chat', 5_000, 5_000)
+  for (let i = 0; i < MAX_WAITERS; i++) assert.equal(kit.acquire(new TestRequest({ scope: 'chat' })).kind, 'wait')
+  const request = new TestRequest({ scope: 'embeddings' })
+  kit.answer(kit.send(request), 429)
+  assert.equal(kit.send(request).backend.name, 'b')
+})

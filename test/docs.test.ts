@@ -10,6 +10,7 @@ import { MAX_WAITERS } from '../src/core/wait-room.js'
 import { BalancerClosedError, CredentialError, InstallError, InvalidOptionsError } from '../src/errors.js'
 import { resolveOptions } from '../src/options.js'
 import { makeThrottledAnswer } from '../src/undici/synthetic-response.js'
+import { DIFFERENCES, SHOWN_ELSEWHERE } from './integration/transparency/differences.js'
 import { compileBlocks } from './support/compile-blocks.js'
 import { codeSpans, findSection, readCodeBlocks, readSections, readTable } from './support/markdown.js'
 import * as checks from './support/readme-checks.js'
@@ -145,6 +146,11 @@ describe('the README', () => {
     assert.ok(findSection(readme, 'Waiting').includes(`At most ${MAX_WAITERS.toLocaleString('en-US')} requests wait`))
   })
 
+  test('names the differences from a bare Agent that tests allow, and no other', () => {
+    assert.deepEqual(checks.checkDifferences(readme, [...DIFFERENCES, ...SHOWN_ELSEWHERE].map((difference) => difference.readme)), [])
+    assert.deepEqual(SHOWN_ELSEWHERE.filter(({ test }) => !exists(test)), [])
+  })
+
   test('says nothing in two ways: the words of the events are those of the log', () => {
     const events = readTable(findSection(readme, 'Logging'), 'event').map(([event = '']) => codeSpans(event)[0])
     const channels = readTable(findSection(readme, 'Events'), 'channel').map(([channel = '']) => codeSpans(channel)[0]?.split(':')[1])
@@ -173,7 +179,7 @@ describe('the checks of the README find', () => {
     ['another level', '| `failover` | `info` |', '| `failover` | `debug` |', checks.checkLogLevels, /^failover is logged as info, the table says debug$/],
     ['an event that is none', '| `waited` | `debug` |', '| `awaited` | `debug` |', checks.checkLogLevels, /^waited is logged as debug/],
     ['a missing field', '`attempt`, `outcome`, `to` |', '`attempt`, `outcome` |', checks.checkEvents, /^openai-priority-loadbalancer:failover has attempt/],
-    ['a missing field of the status', '| `waiting` | Requests', '| `held` | Requests', checks.checkStatus, /^waiting is not in the table$/],
+    ['a missing field of the status', '`totalMs` and `longestMs`', '`totalMs`', checks.checkStatus, /^longestMs is not in the table$/],
   ] as const) {
     test(`${what} in a table`, () => {
       const [problem] = check(spoil(from, to), types)
@@ -193,6 +199,12 @@ describe('the checks of the README find', () => {
   test('JSON that is no options file', () => {
     assert.match(checks.checkJson(spoil('"maxWaitMs": 2000', '"maxWait": 2000'), write)[0] ?? '', /maxWait is not an option/)
     assert.match(checks.checkJson(spoil('"maxWaitMs": 2000\n', '"maxWaitMs": 2000,\n'), write)[0] ?? '', /must be valid JSON/)
+  })
+
+  test('a difference from a bare Agent that is missing, or that no test stands for', () => {
+    const known = [...DIFFERENCES, ...SHOWN_ELSEWHERE].map((difference) => difference.readme)
+    assert.deepEqual(checks.checkDifferences(spoil(/^- Your `host` header.*\n/m, ''), known), ['"Your `host` header" is not in the list'])
+    assert.deepEqual(checks.checkDifferences(spoil('- Your `host` header', '- Cookies are lost.\n- Your `host` header'), known), ['no test stands for "Cookies are lost."'])
   })
 
   test('links, files and commands that are not there', () => {

@@ -127,7 +127,12 @@ export class Pool<B extends BackendConfig> {
     for (const backend of backends) {
       for (const scope of backend.scopes.values()) this.#ledger.noticeEnd(backend, scope, now)
     }
-    return { waiting: this.#room.size, backends: backends.map((backend) => describeBackend(backend, now)) }
+    return {
+      waiting: this.#room.size,
+      queues: this.#room.queues(now),
+      waits: this.#room.waits,
+      backends: backends.map((backend) => describeBackend(backend, now)),
+    }
   }
 
   /** Stateful paths: one attempt at home, whatever the state of the backend. */

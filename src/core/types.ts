@@ -172,9 +172,32 @@ export interface BackendStatus {
   readonly scopes: readonly ScopeStatus[]
 }
 
+/** Those of one scope that are held right now. */
+export interface QueueStatus {
+  /** As the caller names it: model or deployment, `''` when that is unknown. */
+  readonly scope: string
+  readonly waiting: number
+  /** How long the first in the queue has been waiting, in milliseconds. */
+  readonly firstWaitedMs: number
+}
+
+/** Of all requests that were held and are no longer, since the pool exists. */
+export interface WaitStatus {
+  /** Went on to a backend. */
+  readonly served: number
+  /** Were turned away after all, or aborted. */
+  readonly inVain: number
+  /** Of those that went on, in milliseconds. */
+  readonly totalMs: number
+  readonly longestMs: number
+}
+
 export interface PoolStatus {
   /** Requests that are held for a backend right now. */
   readonly waiting: number
+  /** By scope; those without anybody in them are left out. */
+  readonly queues: readonly QueueStatus[]
+  readonly waits: WaitStatus
   readonly backends: readonly BackendStatus[]
 }
 

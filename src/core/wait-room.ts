@@ -1,7 +1,7 @@
 import type { Backend } from './backend.js'
 import type { Lane } from './lane.js'
 import type { Shortage } from './pick.js'
-import type { BackendConfig, PoolRequest, System, Timer } from './types.js'
+import type { BackendConfig, PoolRequest, QueueStatus, System, Timer, WaitStatus } from './types.js'
 import type { Waiter } from './wait-queue.js'
 
 /**
@@ -24,6 +24,10 @@ export class WaitRoom<B extends BackendConfig> {
   readonly #lanes = new Set<Lane>()
   #timer: Timer | undefined
   #timerAt = Infinity
+  #served = 0
+  #inVain = 0
+  #totalMs = 0
+  #longestMs = 0
 
   /** @param ask who would take this request now. */
   constructor(
@@ -35,6 +39,16 @@ export class WaitRoom<B extends BackendConfig> {
 
   get size(): number {
     return this.#waiters.size
+  }
+
+  get waits(): WaitStatus {
+    return { served: this.#served, inVain: this.#inVain, totalMs: this.#totalMs, longestMs: this.#longestMs }
+  }
+
+  queues(now: number): QueueStatus[] {
+    return [...this.#lanes].flatMap(({ scope, queue }) => {
+      return queue.head === undefined ? [] : [{ scope, waiting: queue.length, firstWaitedMs: now - queue.head.enteredAt }]
+    })
   }
 
   find(request: PoolRequest): Waiter | undefined {
@@ -50,11 +64,16 @@ export class WaitRoom<B extends BackendConfig> {
 
   /** Goes without having been served. */
   leave(waiter: Waiter, now: number): void {
+    this.#inVain++
     waiter.queue.remove(waiter)
     this.#forget(waiter, now)
   }
 
   serve(waiter: Waiter, now: number): void {
+    const waitedMs = now - waiter.enteredAt
+    this.#served++
+    this.#totalMs += waitedMs
+    this.#longestMs = Math.max(this.#longestMs, waitedMs)
     waiter.queue.serve(waiter, now)
     this.#forget(waiter, now)
   }

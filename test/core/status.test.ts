@@ -6,6 +6,33 @@ import { describeBackend } from '../../src/core/status.js'
 import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
 
 describe('the status', () => {
+  test('says of each queue how many wait in it and for how long, and what waiting came to', () => {
+    const kit = new PoolKit([backend('a', 1)], { maxWaitMs: 5_000 })
+    const look = () => {
+      const { waiting, queues, waits } = kit.pool.status(kit.now)
+      return { waiting, queues, waits }
+    }
+    assert.deepEqual(look(), { waiting: 0, queues: [], waits: { served: 0, inVain: 0, totalMs: 0, longestMs: 0 } })
+    kit.throttle('x', 1_000)
+    kit.throttle('y', 1_000)
+    const [first, second, aborted] = [new TestRequest({ scope: 'x' }), new TestRequest({ scope: 'x' }), new TestRequest({ scope: 'y' })]
+    kit.acquire(first)
+    kit.system.advance(200)
+    kit.acquire(second)
+    kit.acquire(aborted)
+    kit.system.advance(100)
+    assert.deepEqual(look(), {
+      waiting: 3,
+      queues: [{ scope: 'x', waiting: 2, firstWaitedMs: 300 }, { scope: 'y', waiting: 1, firstWaitedMs: 100 }],
+      waits: { served: 0, inVain: 0, totalMs: 0, longestMs: 0 },
+    })
+    kit.pool.leave(aborted, kit.now)
+    kit.system.advance(1_200)
+    kit.acquire(first)
+    kit.acquire(second)
+    assert.deepEqual(look(), { waiting: 0, queues: [], waits: { served: 2, inVain: 1, totalMs: 1_500 + 1_300, longestMs: 1_500 } })
+  })
+
   test('says of each backend and scope what was sent and what came of it', () => {
     const kit = new PoolKit([backend('a', 1, { weight: 3 }), backend('b', 2)])
     const streaming = kit.send(new TestRequest({ scope: 'x' }))

@@ -107,7 +107,7 @@ export function checkEvents(readme: string, types: Types): string[] {
 export function checkStatus(readme: string, types: Types): string[] {
   const rows = readTable(findSection(readme, 'Status'), 'field')
   const named = new Set(rows.flatMap((row) => row.flatMap(codeSpans)).map((span) => span.replace(/^.*\./, '').replace('[]', '')))
-  return ['PoolStatus', 'BackendStatus', 'ScopeStatus'].flatMap(types).filter(({ name }) => name !== 'backends' && !named.has(name)).map(({ name }) => `${name} is not in the table`)
+  return ['PoolStatus', 'QueueStatus', 'WaitStatus', 'BackendStatus', 'ScopeStatus'].flatMap(types).filter(({ name }) => name !== 'backends' && !named.has(name)).map(({ name }) => `${name} is not in the table`)
 }
 
 /** @param errors the code of each class that is exported. */
@@ -174,6 +174,15 @@ export function checkCommands(readme: string, scripts: Readonly<Record<string, s
       return file === undefined || exists(file) ? [] : [`npm run ${name} starts ${file}, which is not there`]
     }),
     ...(named.has('test') ? [] : ['npm test is not named']),
+  ]
+}
+
+/** @param known the beginnings of the points that tests stand for, each once */
+export function checkDifferences(readme: string, known: readonly string[]): string[] {
+  const points = findSection(readme, 'Differences from a bare Agent').split('\n').filter((line) => line.startsWith('- ')).map((line) => line.slice(2))
+  return [
+    ...known.filter((beginning) => !points.some((point) => point.startsWith(beginning))).map((beginning) => `"${beginning}" is not in the list`),
+    ...points.filter((point) => known.filter((beginning) => point.startsWith(beginning)).length !== 1).map((point) => `no test stands for "${point.slice(0, 60)}"`),
   ]
 }
 

@@ -17,6 +17,13 @@ const RECENT_SHARE = 1 / 8
 /** The usual time forgets in ten minutes: a brownout is shorter, and what lasts longer is the new usual. */
 const USUAL_MS = 600_000
 
+/**
+ * Whoever answers within a tenth of a second is quick, whatever it was before: nobody notices a few milliseconds that
+ * became fifty because a machine is busy, and to leave the first priority for them would cost money.
+ */
+const QUICK_MS = 100
+const QUICK = Math.log(QUICK_MS)
+
 /** Before so many answers nothing is usual. */
 const LEAST_ANSWERS = 30
 
@@ -34,7 +41,7 @@ export class LatencyGuard {
 
   /** A success. @param latencyMs from sending to response headers. */
   observe(latencyMs: number, now: number): void {
-    const time = Math.log(Math.max(1, latencyMs))
+    const time = latencyMs > QUICK_MS ? Math.log(latencyMs) : QUICK
     this.#answers++
     const passed = Math.max(0, now - this.#answeredAt)
     this.#answeredAt = now

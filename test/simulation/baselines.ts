@@ -36,7 +36,7 @@ function perBackend<T>(backends: readonly PolicyBackend[], create: () => T): (in
 
 /** No balancer: the SDK alone against the backend of the best priority. */
 const single: Policy = {
-  name: 'one backend, SDK retries',
+  name: 'single+sdk',
   create: ({ backends }) => {
     const only = choose(bestTier(backends, () => true), 0)
     return { pick: (_now, request) => (request.attempt ? { surface: true } : only), onResult() {} }
@@ -49,7 +49,7 @@ const single: Policy = {
  * cool nothing down. A throttled mark is cleared only when a call begins.
  */
 const python: Policy = {
-  name: 'Python package',
+  name: 'seed(py)',
   create: ({ backends, env }) => {
     const state = perBackend(backends, () => ({ throttled: false, until: 0 }))
     return {
@@ -102,7 +102,7 @@ function liteLlmCooldowns(backends: readonly PolicyBackend[]) {
 
 /** LiteLLM's simple-shuffle: weighted random by rpm among the healthy of the best order; two router retries. */
 const liteLlmShuffle: Policy = {
-  name: 'LiteLLM-like shuffle',
+  name: 'litellm-shuffle',
   create: ({ backends, env }) => {
     const cooldowns = liteLlmCooldowns(backends)
     const weightOf = (index: number): number => backends[index]?.limits?.rpm ?? 480 // a PTU is alone in its order: any weight will do
@@ -125,7 +125,7 @@ const liteLlmShuffle: Policy = {
 
 /** LiteLLM's usage-based-routing-v2: the fewest tokens in this calendar minute, under configured rpm and tpm. */
 const liteLlmUsage: Policy = {
-  name: 'LiteLLM-like by usage',
+  name: 'litellm-usage',
   create: ({ backends, env }) => {
     const cooldowns = liteLlmCooldowns(backends)
     const usage = perBackend(backends, () => ({ minute: -1, tpm: 0, rpm: 0 }))
@@ -159,7 +159,7 @@ const liteLlmUsage: Policy = {
 
 /** The less loaded of two in the best tier; Retry-After(-ms) else 10 s; failures back off from 1 s, doubling. */
 const powerOfTwo: Policy = {
-  name: 'power of two choices',
+  name: 'p2c+cooldown',
   create: ({ backends, env }) => {
     const state = perBackend(backends, () => ({ until: 0, inFlight: 0, failures: 0 }))
     return {

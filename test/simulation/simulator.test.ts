@@ -117,7 +117,7 @@ describe('headers and workload', () => {
 
 describe('runs', () => {
   test('the same seed gives the same metrics, another seed others', () => {
-    for (const name of ['Python package', 'power of two choices']) {
+    for (const name of ['seed(py)', 'p2c+cooldown']) {
       const run = (seed: number) => runScenario(scenario, named(name), seed)
       assert.deepEqual(run(3), run(3))
       assert.notDeepEqual(run(3), run(4))
@@ -156,11 +156,11 @@ describe('runs', () => {
 
 /** Policy, arrivals, tokens per second, 429s per success, added p99, most attempts. */
 const PINNED: [string, number, number, number, number, number][] = [
-  ['one backend, SDK retries', 4900, 9239.063, 7.558565, 495.032, 3],
-  ['Python package', 4900, 23858.316, 0.633609, 2160.856, 7],
-  ['LiteLLM-like shuffle', 4900, 22369.711, 1.814785, 10031.912, 9],
-  ['LiteLLM-like by usage', 4900, 21621.305, 1.487708, 120000, 8],
-  ['power of two choices', 4900, 23544.974, 1.458406, 358.607, 9],
+  ['single+sdk', 4900, 9239.063, 7.558565, 495.032, 3],
+  ['seed(py)', 4900, 23858.316, 0.633609, 2160.856, 7],
+  ['litellm-shuffle', 4900, 22369.711, 1.814785, 10031.912, 9],
+  ['litellm-usage', 4900, 21621.305, 1.487708, 120000, 8],
+  ['p2c+cooldown', 4900, 23544.974, 1.458406, 358.607, 9],
   ['ORACLE(60s)', 4900, 29712.7, 0.034438, 50233.937, 3],
   ['oracle(10s)', 4900, 27254.584, 0.0727, 36135.717, 3],
 ]

@@ -37,7 +37,7 @@ const POLICIES: readonly Policy[] = [
 
 /** One process, whatever the cell: they see everything, or are no balancer at all. */
 function isAlone(policy: Policy): boolean {
-  return policy.clairvoyant === true || policy.name.startsWith('one backend')
+  return policy.clairvoyant === true || policy.name.startsWith('single')
 }
 
 /** @param only part of a policy's name; the reference always runs. */
@@ -60,10 +60,10 @@ export function listJobs(suite: SuiteName, seeds: number, only = ''): Job[] {
       }
     }
   } else if (suite === 'faults') {
-    for (const fault of Object.keys(FAULTS)) add({ ...plain, fault, load: 0.7, clients: 4 }, (policy) => policy.name !== 'LiteLLM-like by usage')
+    for (const fault of Object.keys(FAULTS)) add({ ...plain, fault, load: 0.7, clients: 4 }, (policy) => policy.name !== 'litellm-usage')
   } else {
     for (const topology of Object.keys(TOPOLOGIES).filter((name) => name !== 'STD')) {
-      for (const load of [0.8, 1.2]) add({ ...plain, topology, load, clients: 4 }, (policy) => !/LiteLLM|one backend/.test(policy.name))
+      for (const load of [0.8, 1.2]) add({ ...plain, topology, load, clients: 4 }, (policy) => !/litellm|single/.test(policy.name))
     }
   }
   return jobs

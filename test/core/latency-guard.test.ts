@@ -60,6 +60,15 @@ describe('a backend is slow', () => {
     assert.equal(guard.isSlow, false)
   })
 
+  test('for half an hour at most also where many answers came before and few come now: time forgets, not their number', () => {
+    const guard = new LatencyGuard()
+    for (let i = 0; i < 20_000; i++) guard.observe(500, i * 10)
+    for (let i = 0; i < 30; i++) guard.observe(5_000, 200_000 + i * 10_000)
+    assert.equal(guard.isSlow, true)
+    for (let i = 30; i < 180; i++) guard.observe(5_000, 200_000 + i * 10_000)
+    assert.equal(guard.isSlow, false)
+  })
+
   test('not because streamed and unstreamed answers differ tenfold', () => {
     const guard = new LatencyGuard()
     const system = new VirtualSystem(7)

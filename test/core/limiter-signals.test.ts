@@ -51,6 +51,15 @@ describe('buckets', () => {
     assert.equal(signals.isQuota, false)
   })
 
+  test('each word of utilization, of what remains or of a reset is one of our quota, also 0; a limit alone is not', () => {
+    for (const name of [
+      'azure-openai-deployment-utilization', 'x-ratelimit-remaining-requests', 'x-ratelimit-remaining-tokens', 'x-ratelimit-reset-requests', 'x-ratelimit-reset-tokens',
+    ]) {
+      for (const value of ['0', '7']) assert.equal(read({ [name]: value }).isQuota, true, `${name}: ${value}`)
+    }
+    for (const name of ['x-ratelimit-limit-requests', 'x-ratelimit-limit-tokens']) assert.equal(read({ [name]: '7' }).isQuota, false, name)
+  })
+
   test('of a repeated header the first counts, an empty list is absent', () => {
     assert.equal(read({ 'x-ratelimit-remaining-tokens': ['7', '9'] }).tokens.remaining, 7)
     assert.ok(Number.isNaN(read({ 'x-ratelimit-remaining-tokens': [] }).tokens.remaining))
@@ -75,17 +84,36 @@ describe('which limit refused', () => {
     const remaining = { 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-remaining-tokens': '0' }
     assert.equal(isRequestsBound({ ...remaining, 'x-ratelimit-reset-requests': '1' }), true)
     assert.equal(isRequestsBound({ ...remaining, 'x-ratelimit-reset-tokens': '1' }), false)
+    // Even where that is over at once.
+    assert.equal(isRequestsBound({ 'x-ratelimit-reset-requests': '0' }), true)
+    assert.equal(isRequestsBound({ 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-reset-tokens': '0' }), false)
+  })
+
+  test('the one whose reset alone is told, also where only one of the levels is known', () => {
+    assert.equal(isRequestsBound({ 'x-ratelimit-limit-tokens': '1000', 'x-ratelimit-remaining-tokens': '500', 'x-ratelimit-reset-requests': '1' }), true)
+    assert.equal(isRequestsBound({ 'x-ratelimit-limit-requests': '100', 'x-ratelimit-remaining-requests': '50', 'x-ratelimit-reset-tokens': '1' }), false)
   })
 
   test('else the one with the smaller part left', () => {
     const limits = { 'x-ratelimit-limit-requests': '100', 'x-ratelimit-limit-tokens': '100000' }
     assert.equal(isRequestsBound({ ...limits, 'x-ratelimit-remaining-requests': '1', 'x-ratelimit-remaining-tokens': '50000' }), true)
     assert.equal(isRequestsBound({ ...limits, 'x-ratelimit-remaining-requests': '50', 'x-ratelimit-remaining-tokens': '500' }), false)
+    // Whatever the resets say.
+    assert.equal(isRequestsBound({ ...limits, 'x-ratelimit-remaining-requests': '100', 'x-ratelimit-remaining-tokens': '0', 'x-ratelimit-reset-requests': '0' }), false)
+    assert.equal(isRequestsBound({ ...limits, 'x-ratelimit-remaining-requests': '50', 'x-ratelimit-remaining-tokens': '100000', 'x-ratelimit-reset-tokens': '0' }), true)
+  })
+
+  test('tokens, where as little is left of both: they are what a larger request runs out of', () => {
+    const limits = { 'x-ratelimit-limit-requests': '100', 'x-ratelimit-limit-tokens': '100000' }
+    assert.equal(isRequestsBound({ ...limits, 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-remaining-tokens': '0' }), false)
   })
 
   test('else the one with nothing left; tokens when nobody says', () => {
     assert.equal(isRequestsBound({ 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-remaining-tokens': '500' }), true)
     assert.equal(isRequestsBound({ 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-remaining-tokens': '0' }), false)
+    assert.equal(isRequestsBound({ 'x-ratelimit-limit-requests': '100', 'x-ratelimit-remaining-requests': '0' }), true)
+    const resets = { 'x-ratelimit-reset-requests': '1', 'x-ratelimit-reset-tokens': '1' }
+    assert.equal(isRequestsBound({ ...resets, 'x-ratelimit-remaining-requests': '5', 'x-ratelimit-remaining-tokens': '0' }), false)
     assert.equal(isRequestsBound({}), false)
   })
 })

@@ -6,7 +6,8 @@
 import { fork } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
-import { summarize, toMarkdown } from '../simulation/report.js'
+import { plotWaste } from '../simulation/plot.js'
+import { pickOverview, summarize, toMarkdown, toOverview } from '../simulation/report.js'
 import { listJobs, runJob, SUITES, type Job, type Run, type SuiteName } from '../simulation/suites.js'
 
 const words = process.argv.slice(2)
@@ -46,6 +47,13 @@ if (words.includes('--worker')) {
   const workers = Number(optionOf('jobs', String(Math.min(2, availableParallelism()))))
   for (const suite of wanted.length > 0 ? wanted : SUITES) {
     const runs = await runAll(listJobs(suite satisfies SuiteName, seeds, optionOf('only', '')), workers)
-    console.log(toMarkdown(suite, summarize(runs)))
+    const rows = summarize(runs)
+    console.log(toMarkdown(suite, rows))
+    if (suite === 'matrix') {
+      const overview = pickOverview(rows, [0.8, 1, 1.2], 4)
+      console.log('### Overview: STD, poisson, 4 processes, no shared state\n\nIn each cell: 429s per success · app failures · capacity used/oracle\n')
+      console.log(toOverview(overview))
+      console.log(`\n429s per success:\n\n\`\`\`\n${plotWaste(overview)}\n\`\`\`\n`)
+    }
   }
 }

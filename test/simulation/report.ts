@@ -77,9 +77,24 @@ const COLUMNS = [
   'added p50', 'added p99', 'total p99', 'app failures', 'most attempts',
 ]
 
+/** What people call them. The short names are part of the seeds of their random draws, so they stay. */
+const TITLES: Readonly<Record<string, string>> = {
+  'single+sdk': 'one backend, the SDK\'s retries',
+  'seed(py)': 'Python package',
+  'litellm-shuffle': 'LiteLLM-like, shuffle',
+  'litellm-usage': 'LiteLLM-like, by usage',
+  'p2c+cooldown': 'power of two choices',
+  'ORACLE(60s)': 'oracle',
+  'oracle(10s)': 'oracle with 10 s of patience',
+}
+
+export function titleOfPolicy(name: string): string {
+  return TITLES[name] ?? name
+}
+
 function showRow(row: Row): string {
   return `| ${[
-    row.job.policy, showNumber(row.goodput), showNumber(row.capacity), showNumber(row.waste), showNumber(row.otherWaste), showNumber(row.ptuShare),
+    titleOfPolicy(row.job.policy), showNumber(row.goodput), showNumber(row.capacity), showNumber(row.waste), showNumber(row.otherWaste), showNumber(row.ptuShare),
     showMs(row.addedP50), showMs(row.addedP99), showMs(row.totalP99), `${(100 * row.failed).toFixed(2)} %`, String(row.maxAttempts),
   ].join(' | ')} |`
 }
@@ -96,4 +111,22 @@ export function toMarkdown(suite: SuiteName, rows: readonly Row[]): string {
     `### ${title}\n`, `| ${COLUMNS.join(' | ')} |`, `|${'---|'.repeat(COLUMNS.length)}`, ...cell.map(showRow), '',
   ].join('\n'))
   return [`## ${suite} (median of ${rows[0]?.seeds ?? 0} seeds)\n`, ...tables].join('\n')
+}
+
+/** For a README: one row a policy, one column a load. Those that have no second process to share with are shown as the one that they are. */
+export function pickOverview(rows: readonly Row[], loads: readonly number[], clients: number): Row[] {
+  return rows.filter(({ job }) => {
+    const isAlone = !rows.some((other) => other.job.policy === job.policy && other.job.clients === clients)
+    return loads.includes(job.load) && job.topology === 'STD' && job.fault === 'none' && job.arrivals === 'poisson' && !job.shared
+      && job.clients === (isAlone ? 1 : clients)
+  })
+}
+
+export function toOverview(rows: readonly Row[]): string {
+  const loads = [...new Set(rows.map(({ job }) => job.load))]
+  const lines = [...groupBy(rows, ({ job }) => job.policy)].map(([policy, own]) => `| ${[titleOfPolicy(policy), ...loads.map((load) => {
+    const row = own.find(({ job }) => job.load === load)
+    return row === undefined ? '-' : `${showNumber(row.waste)} · ${(100 * row.failed).toFixed(1)} % · ${showNumber(row.capacity)}`
+  })].join(' | ')} |`)
+  return [`| policy | ${loads.map((load) => `${load}x`).join(' | ')} |`, `|---|${'---|'.repeat(loads.length)}`, ...lines].join('\n')
 }

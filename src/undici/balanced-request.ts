@@ -31,6 +31,7 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
 
   slot = -1
   readonly callerHandler: AnyHandler
+  readonly system: System
   readonly #context: RequestContext
   readonly #inner: Inner
   readonly #request: OutgoingRequest
@@ -46,6 +47,7 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
   #ended = false
 
   constructor(context: RequestContext, inner: Inner, opts: DispatchOptions, route: Route, handler: AnyHandler) {
+    this.system = context.system
     this.#context = context
     this.#inner = inner
     this.#request = new OutgoingRequest(opts, route, context.maxReplayBytes)
@@ -53,10 +55,6 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
     this.callerHandler = handler
     this.#caller = adaptCaller(handler)
     this.#controller = new StableController(this)
-  }
-
-  get system(): System {
-    return this.#context.system
   }
 
   get progress(): Progress {

@@ -17,7 +17,7 @@ export type AnyHeaders = RawHeaders | ParsedHeaders
 export interface Controller {
   readonly aborted: boolean
   readonly paused: boolean
-  readonly reason: Error | null
+  readonly reason: Error | null | undefined
   /** Writable: undici's own interceptors assign it, and undici 8's fetch reads response headers from here alone. */
   rawHeaders?: AnyHeaders | null
   rawTrailers?: AnyHeaders | null

@@ -21,7 +21,8 @@ export class StableController implements Controller {
   readonly #owner: ControllerOwner
   #steered: Steered | undefined
   #paused = false
-  #reason: Error | null = null
+  /** Null: not aborted. Undefined, as with undici: aborted without one. */
+  #reason: Error | null | undefined = null
 
   constructor(owner: ControllerOwner) {
     this.#owner = owner
@@ -35,14 +36,14 @@ export class StableController implements Controller {
     return this.#paused
   }
 
-  get reason(): Error | null {
+  get reason(): Error | null | undefined {
     return this.#reason
   }
 
   abort(reason?: Error): void {
     if (this.#reason !== null) return
-    this.#reason = reason ?? new errors.RequestAbortedError()
-    this.#owner.abort(this.#reason)
+    this.#reason = reason
+    this.#owner.abort(reason ?? new errors.RequestAbortedError())
   }
 
   pause(): void {

@@ -146,6 +146,37 @@ for (const dimension of DIMENSIONS) {
       }
     })
 
+    test('are kept over an answer that lacks one of them', () => {
+      for (const missing of Object.keys(level(0))) {
+        const kit = new Kit()
+        kit.succeed(0, level(100))
+        const { [missing]: _, ...others } = level(900)
+        kit.succeed(1_000, others)
+        assert.ok(kit.pacer.headroom(1_000) < 0.5, missing)
+      }
+    })
+
+    test('are not missed: refusals make a pace also where an answer said that hardly anything was used', () => {
+      const kit = new Kit()
+      for (let i = 0; i < 50; i++) kit.succeed(i * 100, i === 10 ? level(999) : {})
+      kit.refuse(5_000, RATE_HEADERS[dimension], 1_000)
+      assert.ok(kit.waitMs(5_000) >= 1_000)
+    })
+
+    test('of a refusal are the levels without the request that was refused', () => {
+      const kit = new Kit()
+      // By the other limit: of this one there is plenty left.
+      const refusal = dimension === 'requests' ? { 'x-ratelimit-reset-tokens': '1' } : { 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-reset-requests': '1' }
+      kit.succeed(0, level(985))
+      for (let i = 1; i <= 20; i++) kit.succeed(i * 100)
+      // Twenty requests in two seconds, in which the bucket has lost what takes 0.9 s to refill.
+      const attempt = kit.send(2_000)
+      kit.pacer.observe(attempt, 'throttled', 429, { ...level(970), ...refusal }, 1_000, 2_000)
+      const pace = kit.pacer.pace(2_000).find((one) => one.dimension === dimension)
+      const units = dimension === 'requests' ? 1 : attempt.cost
+      assert.ok(Math.abs((pace?.perSecond ?? NaN) / units - 20 / 2.9) < 1e-6, `${pace?.perSecond}`)
+    })
+
     test('are no word on the limit as long as hardly anything was used: a refusal is then obeyed, and nothing more', () => {
       const kit = new Kit()
       kit.succeed(0, level(999))

@@ -57,13 +57,15 @@ for (const [caller, inner] of PAIRS) {
 
     test('a swallowed response that is let go is neither a failure nor a reason for another attempt', async () => {
       const it = scene()
-      it.send()
+      const recorder = it.send()
       const first = it.inner.last.start().respond(503, { 'content-length': '65537' })
       await turns(1)
       assert.equal(first.aborts.length, 1)
       assert.deepEqual(it.origins, ['east', 'west'])
       assert.equal(it.backend('east').failures, 1, 'the 503 itself')
       assert.equal(it.backend('west').attempts, 1)
+      it.inner.last.start().respond(200).end()
+      assert.deepEqual(recorder.events, [['start'], ['headers', 200, [], ''], ['end', []]])
     })
 
     describe('an upgrade', () => {
@@ -164,6 +166,15 @@ for (const [caller, inner] of PAIRS) {
           assert.equal(dispatch(it), true)
           assert.equal(it.inner.calls.length, 2)
         }
+      })
+
+      test('not when the function that gives the credential has ended the request itself', () => {
+        const sent: { recorder?: ReturnType<typeof recordingHandler> } = {}
+        const it = east(() => { sent.recorder?.abort(new Error('enough')); return 'key' })
+        const recorder = sent.recorder = recordingHandler(caller)
+        assert.equal(it.engine.dispatch(it.inner, { origin: 'https://east.example', path: '/openai/x', method: 'POST' }, recorder.handler), true)
+        assert.equal(recorder.terminals, 1)
+        assert.equal(it.inner.calls.length, 0)
       })
 
       test('but what is refused as it is, is answered as undici answers it: with false', () => {

@@ -72,6 +72,16 @@ describe('a handler of the old style', () => {
     assert.deepEqual([seen[0] === headers, seen[1] === trailers, seen[2] === headers], [true, true, true])
   })
 
+  test('pauses nothing by what it says to an informational answer', () => {
+    for (const inner of ['old', 'new'] as const) {
+      const call = send(new Scene('old', inner), { onHeaders: (status) => status >= 200 })
+      call.respond(103)
+      assert.equal(call.paused, false)
+      call.respond(200)
+      assert.equal(call.paused, false, inner)
+    }
+  })
+
   test('need not listen to the start', () => {
     const statuses: number[] = []
     send(new Scene('old', 'old'), { onHeaders (status) { statuses.push(status); return true } }).respond(200).end()

@@ -64,6 +64,15 @@ test('its pauses, its resume and its abort reach undici', () => {
   assert.equal(recorder.error, reason)
 })
 
+test('it pauses nothing where it does not ask for that, nor by what it says to an informational answer', () => {
+  const { call } = forward()
+  call.start().respond(200)
+  assert.equal(call.paused, false)
+  const early = new FakeCall({ origin: 'https://elsewhere.example', path: '/', method: 'GET' }, adaptForward({ onHeaders: (status) => status >= 200 }), 'new')
+  early.start().respond(103)
+  assert.equal(early.paused, false)
+})
+
 test('an upgrade is handed over', () => {
   const { recorder, call } = forward()
   call.start().upgrade(101, { upgrade: 'websocket' }, new PassThrough())

@@ -27,6 +27,7 @@ describe('the status', () => {
       waits: { served: 0, inVain: 0, totalMs: 0, longestMs: 0 },
     })
     kit.pool.leave(aborted, kit.now)
+    assert.deepEqual(look().queues, [{ scope: 'x', waiting: 2, firstWaitedMs: 300 }])
     kit.system.advance(1_200)
     kit.acquire(first)
     kit.acquire(second)

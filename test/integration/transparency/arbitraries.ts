@@ -32,7 +32,7 @@ function response (client: Client, isLast: boolean): fc.Arbitrary<ResponsePlan> 
   const line = fc.constantFrom(...RESPONSE_LINES, ...(isLast ? LAST_LINES : []))
   const fates = FATES.filter((fate) => fate !== 'reset in the body' || isTraced(client))
   return fc.record({
-    interim: mostly<ResponsePlan['interim']>([], 85, fc.array(fc.constantFrom('102', '103'), { maxLength: 3 }), fc.constantFrom(['100'], ['103', '100'])),
+    interim: mostly<ResponsePlan['interim']>([], 70, fc.array(fc.constantFrom('102', '103'), { maxLength: 3 }), fc.constantFrom(['100'], ['103', '100'])),
     version: mostly<'1.1' | '1.0'>('1.1', 92, fc.constant('1.0')),
     status: fc.constantFrom(...STATUSES.filter((status) => isLast || status !== 429)),
     reason: mostly<ResponsePlan['reason']>('usual', 80, fc.constantFrom('none', 'empty', 'latin-1')),

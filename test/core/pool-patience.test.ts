@@ -63,6 +63,23 @@ describe('the patience of a request', () => {
   })
 })
 
+test('a request that waits is not turned away because for the moment nobody is even throttled', () => {
+  const kit = kitOf(2)
+  const other = new TestRequest({ scope: 'other' })
+  kit.answer(kit.send(other), 429)
+  const beside = kit.send(other)
+  const request = new TestRequest()
+  kit.answer(kit.send(request), 500)
+  kit.answer(kit.send(request), 429, { 'retry-after': '2' })
+  assert.equal(kit.acquire(request).kind, 'wait')
+  kit.settle(beside, 'connection')
+  assert.deepEqual([kit.statusOf('a').state, kit.statusOf('b').state], ['available', 'ejected'])
+  assert.equal(kit.acquire(request).kind, 'wait')
+  kit.system.advance(2_500)
+  assert.equal(request.wakes, 1)
+  assert.equal(kit.acquire(request).kind, 'send')
+})
+
 describe('those who wait are looked after', () => {
   test('when a response begins, not only when its body has ended', () => {
     const kit = kitOf(2)

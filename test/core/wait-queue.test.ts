@@ -101,6 +101,12 @@ describe('the wait queue', () => {
       assert.equal(queue.promiseSlot(50, () => 0, 1_000), 5_150)
     })
 
+    test('a single long gap moves the pace by an eighth of the difference, and no more', () => {
+      const queue = moving(5)
+      queue.serve(queue.head ?? assert.fail(), 1_900)
+      assert.equal(queue.promiseSlot(0, () => 0, 1_900), 4 * 200)
+    })
+
     test('the pace follows what is seen, the last eight or so count most', () => {
       const queue = moving(50)
       for (let i = 1; i <= 40; i++) if (queue.head !== undefined) queue.serve(queue.head, 1_000 + i * 10)

@@ -47,6 +47,31 @@ describe('a limiter that only hears refusals', () => {
     assert.equal(limiter.perSecond, before)
   })
 
+  test('of seldom requests grows by an eighth of a per cent with each at most, once it was refused often', () => {
+    const limiter = new Limiter()
+    let at = 0
+    for (let i = 0; i < 30; i++, at += 10_000) limiter.sent(1, at, 0)
+    for (let i = 0; i < 5; i++, at += 100_000) {
+      at = sendAll(limiter, at, at + 60_000, 100)
+      limiter.refused(1, 5_000, at, at, 0)
+    }
+    sendAll(limiter, at, at + 60_000, 100)
+    const [before, sent] = [limiter.perSecond, limiter.sentCost]
+    sendAll(limiter, at + 60_000, at + 160_000, 100)
+    const requests = limiter.sentCost - sent
+    assert.ok(requests > 5, `${requests}`)
+    assert.ok(limiter.perSecond / before <= 1.0013 ** requests, `${limiter.perSecond / before} in ${requests}`)
+  })
+
+  test('grows by no more than e within the longest wait that a backend has asked for', () => {
+    const limiter = refusedAt10s(20_000)
+    for (let from = 30_000; from < 110_000; from += 20_000) {
+      const before = limiter.perSecond
+      sendAll(limiter, from, from + 20_000, 1)
+      assert.ok(limiter.perSecond / before < 1.05 * Math.E, `${limiter.perSecond / before}`)
+    }
+  })
+
   test('forgets a single odd wait after some dozens of others', () => {
     const burst = (refusals: number): number => {
       const limiter = refusedAt10s(30_000)

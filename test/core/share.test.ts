@@ -47,9 +47,13 @@ describe('the measure of a share', () => {
   })
 
   test('takes no word from the past: it counts from there on only', () => {
-    const share = measured(10)
-    share.measure(200, 0, 4)
+    const share = new Share()
+    share.restart(0, 0, 0)
+    share.measure(10 * SECOND, 0, 100)
+    share.measure(9 * SECOND, 0, 99)
     assert.equal(share.rate, 0.01)
+    share.measure(19 * SECOND, 0, 199)
+    assert.ok(Math.abs(share.rate - 0.01) < 1e-9)
   })
 
   test('remembers for longer where requests are seldom', () => {

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { PassThrough } from 'node:stream'
 import { describe, test } from 'node:test'
+import type { CurrentHandler, LegacyHandler } from '../../src/undici/handlers.js'
+import { gate } from '../support/gate.js'
 import { EAST, PAIRS, Scene, WEST } from '../support/scene.js'
 import { recordingHandler } from '../support/recording-handler.js'
 import { turns } from '../support/until.js'
@@ -55,6 +57,33 @@ for (const [caller, inner] of PAIRS) {
       assert.deepEqual(recorder.events.map(([kind]) => kind), ['start', 'response started', 'headers', 'end'])
     })
 
+    test('that another response has begun is told after an informational one', () => {
+      const it = scene()
+      const recorder = it.send({}, { optional: ['onResponseStarted'] })
+      const call = it.inner.last.start()
+      for (const status of [103, 200]) {
+        call.handler.onResponseStarted?.()
+        call.respond(status)
+      }
+      assert.deepEqual(recorder.events.map(([kind]) => kind), ['start', 'response started', 'headers', 'response started', 'headers'])
+    })
+
+    test('the pool hears of each end as what it was', () => {
+      const ends: string[] = []
+      const it = scene({ attemptTimeoutMs: 5_000 })
+      const settle = it.engine.pool.settle.bind(it.engine.pool)
+      Object.assign(it.engine.pool, { settle: ((attempt, end, now) => { ends.push(end); settle(attempt, end, now) }) satisfies typeof settle })
+      it.send()
+      it.inner.last.start().fail(reset())
+      it.system.advance(5_000)
+      it.send()
+      it.inner.last.start().respond(200).fail(reset())
+      it.send().abort(new Error('enough'))
+      it.send({ upgrade: 'websocket' })
+      it.inner.last.start().upgrade(101, {}, new PassThrough())
+      assert.deepEqual(ends, ['connection', 'timeout', 'broken', 'aborted'])
+    })
+
     test('a swallowed response that is let go is neither a failure nor a reason for another attempt', async () => {
       const it = scene()
       const recorder = it.send()
@@ -94,11 +123,46 @@ for (const [caller, inner] of PAIRS) {
 
     test('a body that is given up while it is read costs no backend an attempt', async () => {
       const it = scene()
-      const stream = new PassThrough()
-      const recorder = it.send({ body: stream, headers: { 'content-length': '1' } })
+      const next = gate<string>()
+      const recorder = it.send({ body: (async function * () { yield await next.promise })(), headers: { 'content-length': '1' } })
       recorder.abort(new Error('enough'))
+      next.open('a')
       await turns(2)
       assert.deepEqual(it.engine.status().backends.map(({ attempts }) => attempts), [0, 0])
+    })
+
+    test('a body of announced length is sent once it was read', async () => {
+      const it = scene()
+      it.send({ body: new PassThrough().end('abc'), headers: { 'content-length': '3' } })
+      assert.equal(it.inner.calls.length, 0)
+      await turns(2)
+      assert.equal(String(it.inner.last.opts.body), 'abc')
+    })
+
+    test('an attempt that has failed reads no further while the next one waits for its credential', async () => {
+      const key = gate<string>()
+      const it = scene({ backends: [{ name: 'east', url: EAST, priority: 1 }, { name: 'west', url: WEST, priority: 2, apiKey: () => key.promise }] })
+      it.send({ body: (async function * () { yield await Promise.resolve('a'); yield 'b' })() })
+      const first = it.inner.last.start()
+      const sent = first.opts.body as AsyncIterator<string>
+      await sent.next()
+      first.respond(429).end()
+      await assert.rejects(sent.next(), /given up/)
+      key.open('key')
+      await turns(2)
+      const again: string[] = []
+      for await (const chunk of it.inner.last.opts.body as AsyncIterable<string>) again.push(chunk)
+      assert.deepEqual(again, ['a', 'b'])
+    })
+
+    test('the source of a body is told when the answer has ended before it', async () => {
+      const it = scene()
+      const stream = new PassThrough()
+      it.send({ body: stream })
+      it.inner.last.start().respond(200).end()
+      await turns(1)
+      assert.equal(stream.destroyed, true)
+      assert.equal(stream.errored, null)
     })
 
     test('a listener that ends a request as it is sent on leaves the next backend in good health', () => {
@@ -127,10 +191,14 @@ for (const [caller, inner] of PAIRS) {
 
     test('an answer of our own ends without trailers', async () => {
       const it = scene()
-      const recorder = it.send()
+      const seen: unknown[] = []
+      const handler: CurrentHandler & LegacyHandler = caller === 'new'
+        ? { onRequestStart () {}, onResponseEnd (controller, trailers) { seen.push(trailers, controller.rawTrailers) } }
+        : { onComplete (trailers) { seen.push({}, trailers) } }
+      it.engine.dispatch(it.inner, { origin: 'https://east.example', path: '/openai/x', method: 'POST' }, handler)
       for (let i = 0; i < 2; i++) it.inner.last.start().respond(429).end()
       await turns(1)
-      assert.deepEqual(recorder.events.at(-1), ['end', []])
+      assert.deepEqual(seen, [{}, []])
     })
 
     describe('whoever dispatches is asked to wait for a drain only where the dispatcher inside says so, for no other would ever come', () => {

@@ -112,6 +112,22 @@ describe('those who wait are looked after', () => {
   })
 })
 
+test('a request whose turn another one took is woken again when the next comes, not only when its wait is over', () => {
+  const kit = kitOf(2)
+  kit.settle(kit.send(), 'connection')
+  kit.throttle('', 8_000)
+  const request = new TestRequest()
+  assert.equal(kit.acquire(request).kind, 'wait')
+  kit.system.advance(600)
+  assert.equal(request.wakes, 1)
+  // The one probe goes to somebody with another deployment.
+  assert.equal(kit.send(new TestRequest({ scope: 'other' })).backend.name, 'a')
+  assert.equal(kit.acquire(request).kind, 'wait')
+  kit.system.advance(8_500)
+  assert.equal(request.wakes, 2)
+  assert.equal(kit.send(request).backend.name, 'b')
+})
+
 test('a full queue keeps nobody from a backend that is free', () => {
   const kit = kitOf(2)
   kit.throttle('chat', 5_000, 5_000)

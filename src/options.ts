@@ -33,7 +33,7 @@ export interface BalancerOptions {
   dispatcher?: Dispatcher | undefined
   /**
    * Upper bound on the attempts of one request, the first included. A backend is not tried twice, except after a wait.
-   * @default one per backend; twice that when `maxWaitMs` is above 0
+   * @default one per backend; twice that, and at least 4, when `maxWaitMs` is above 0
    */
   maxAttempts?: number | undefined
   /**

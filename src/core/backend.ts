@@ -2,6 +2,7 @@ import { AVAILABLE, transition, type Health, type HealthEvent } from './health.j
 import { largestJitterMs } from './jitter.js'
 import type { LatencyGuard } from './latency-guard.js'
 import type { Pacer } from './pacer.js'
+import type { Reopening } from './reopening.js'
 import type { BackendConfig } from './types.js'
 
 /** Longer than any jitter. */
@@ -27,6 +28,8 @@ export class ScopeState {
   pacer: Pacer | undefined
   /** From the first success on, unless it is switched off. */
   guard: LatencyGuard | undefined = undefined
+  /** Since the last refusal. */
+  reopening: Reopening | undefined = undefined
 
   constructor(name: string, pacer: Pacer | undefined, now: number) {
     this.name = name

@@ -3,6 +3,7 @@ import type { Backend, ScopeState } from './backend.js'
 import { classify, isDelivered, mayBeThrottled } from './classify.js'
 import { AVAILABLE, type HealthEvent, type Probing } from './health.js'
 import { LatencyGuard } from './latency-guard.js'
+import { Reopening } from './reopening.js'
 import { readRetryAfter } from './retry-after.js'
 import type {
   AttemptEnd, BackendConfig, OutcomeClass, PoolConfig, PoolListener, PoolRequest, ResponseHeaders, System,
@@ -44,6 +45,7 @@ export class Ledger<B extends BackendConfig> {
     scope.usedAt = now
     const attempt = new PoolAttempt(request, backend, scope, probe, now)
     attempt.pacer?.sent(attempt, request.bodyBytes, now)
+    if (request.waitingSince !== undefined) scope.reopening?.sent(now)
     return attempt
   }
 
@@ -67,10 +69,11 @@ export class Ledger<B extends BackendConfig> {
     }
     if (outcome === 'throttled') {
       this.changes++
+      if (attempt.pacer !== undefined) scope.reopening = new Reopening(now - attempt.startedAt)
       if (scope.coolDown(hint?.ms ?? config.cooldownMs, this.#random, now)) {
         this.#listener.cooldown(target.config, scope.name, scope.cooldownUntil - now, hint?.source ?? 'default', status)
       }
-    }
+    } else if (attempt.request.waitingSince !== undefined) scope.reopening?.admitted()
     attempt.pacer?.observe(attempt, outcome, status, headers, hint?.ms, now)
     return outcome
   }

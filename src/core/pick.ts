@@ -48,7 +48,8 @@ export class Picker<B extends BackendConfig> {
    * giving up (panic mode).
    */
   pick(roster: Roster<B>, lane: Lane, request: PoolRequest, now: number): Backend<B> | Shortage {
-    return (request.tried === undefined ? this.#drawReady(roster, lane, request, now) : undefined) ?? this.#search(roster, lane, request, now)
+    const isNew = request.tried === undefined && request.waitingSince === undefined
+    return (isNew ? this.#drawReady(roster, lane, request, now) : undefined) ?? this.#search(roster, lane, request, now)
   }
 
   /**
@@ -118,6 +119,7 @@ function look<B extends BackendConfig>(
         if (request !== undefined && state.pacer !== undefined) {
           // Also beside a cooldown: who is told when to come back is told the later of both.
           waitMs = Math.max(waitMs, state.pacer.waitMs(request.bodyBytes, now))
+          if (request.waitingSince !== undefined && state.reopening !== undefined) waitMs = Math.max(waitMs, state.reopening.waitMs(now))
           share *= Math.max(state.pacer.headroom(now), LEAST_HEADROOM)
         }
       }

@@ -25,6 +25,12 @@ const SURFACE = Object.freeze({
   'pinned': Object.freeze({ kind: 'surface', reason: 'pinned' }),
 })
 
+/**
+ * Refused at first, refused once more because somebody else was as quick after the wait, and a third time by bad luck: the
+ * fourth is for those who wait on a single backend, of which one answers for all.
+ */
+const LEAST_ATTEMPTS_WITH_WAITS = 4
+
 /** The shortest wait that `retry-after-ms` can express. */
 const SHORTEST_RETRY_MS = 1
 
@@ -224,8 +230,8 @@ export class Pool<B extends BackendConfig> {
   }
 }
 
-function boundAttempts(config: PoolConfig): number {
-  return config.maxAttempts ?? config.backends.length * (config.maxWaitMs > 0 ? 2 : 1)
+function boundAttempts({ maxAttempts, maxWaitMs, backends }: PoolConfig): number {
+  return maxAttempts ?? (maxWaitMs > 0 ? Math.max(LEAST_ATTEMPTS_WITH_WAITS, 2 * backends.length) : backends.length)
 }
 
 /** The pool keeps failed attempts, not backends, in `tried`: the last of them is what is surfaced. */

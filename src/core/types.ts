@@ -41,7 +41,7 @@ export interface PoolConfig<B extends BackendConfig = BackendConfig> {
   readonly backends: readonly B[]
   /** The backend that takes stateful paths. One of `backends`. */
   readonly home: B
-  /** Upper bound on the attempts of one request; `undefined`: one per backend, twice that when `maxWaitMs` > 0. */
+  /** Upper bound on the attempts of one request; `undefined`: one per backend; twice that, and at least 4, when `maxWaitMs` > 0. */
   readonly maxAttempts: number | undefined
   readonly maxWaitMs: number
   readonly cooldownMs: number

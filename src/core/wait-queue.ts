@@ -53,15 +53,18 @@ export class WaitQueue {
     return this.#tail
   }
 
+  /** In the order in which they began to wait: whoever comes back refused takes its old place, and is not refused again and again. */
   push(request: PoolRequest, deadline: number, forgiveAt: number, now: number): Waiter {
-    const waiter: Waiter = {
-      request, queue: this, enteredAt: now, deadline, forgiveAt, isWoken: false, isQueued: true, previous: this.#tail, next: undefined,
-    }
-    if (this.#tail === undefined) {
-      this.head = waiter
-      this.#busySince = now
-    } else this.#tail.next = waiter
-    this.#tail = waiter
+    const since = request.waitingSince ?? now
+    let previous = this.#tail
+    while (previous !== undefined && (previous.request.waitingSince ?? now) > since) previous = previous.previous
+    const next = previous === undefined ? this.head : previous.next
+    const waiter: Waiter = { request, queue: this, enteredAt: now, deadline, forgiveAt, isWoken: false, isQueued: true, previous, next }
+    if (this.length === 0) this.#busySince = now
+    if (previous === undefined) this.head = waiter
+    else previous.next = waiter
+    if (next === undefined) this.#tail = waiter
+    else next.previous = waiter
     this.length++
     return waiter
   }

@@ -74,17 +74,20 @@ describe('a request that finds everybody throttled', () => {
     assert.equal(request.attempts, 3)
   })
 
-  test('makes at most two attempts a backend in all', () => {
-    const kit = kitOf(2)
-    const request = new TestRequest()
-    let acquired = kit.acquire(request)
-    while (acquired.kind !== 'reject') {
-      if (acquired.kind === 'send') kit.answer(acquired, 429, { 'retry-after-ms': '100' })
-      else kit.system.advance(200)
-      acquired = kit.acquire(request)
-    }
-    assert.deepEqual([request.attempts, kit.statusOf('a').attempts, kit.statusOf('b').attempts], [4, 2, 2])
-  })
+  for (const [backends, attempts] of [[1, 4], [2, 4], [3, 6]] as const) {
+    test(`makes at most ${attempts} attempts in all with ${backends} backends`, () => {
+      const kit = kitOf(backends)
+      const request = new TestRequest()
+      let acquired = kit.acquire(request)
+      while (acquired.kind !== 'reject') {
+        if (acquired.kind === 'send') kit.answer(acquired, 429, { 'retry-after-ms': '100' })
+        else kit.system.advance(200)
+        acquired = kit.acquire(request)
+      }
+      assert.equal(request.attempts, attempts)
+      assert.equal(kit.statusOf('a').attempts, attempts / backends)
+    })
+  }
 
   test('does not go back to a backend that failed it before it has waited', () => {
     const kit = kitOf(2)

@@ -34,6 +34,23 @@ describe('the wait queue', () => {
     }), { seed: SEED })
   })
 
+  test('keeps the order in which its members began to wait: who comes back has its old place', () => {
+    const queue = new WaitQueue()
+    const waiterSince = (since: number | undefined, now: number): Waiter => {
+      const request = new TestRequest()
+      request.waitingSince = since
+      return queue.push(request, now + 10_000, now, now)
+    }
+    const [first, third, fourth] = [waiterSince(100, 100), waiterSince(300, 300), waiterSince(400, 400)]
+    const second = waiterSince(200, 500)
+    const zeroth = waiterSince(50, 500)
+    const last = waiterSince(400, 500)
+    assert.deepEqual(members(queue), [zeroth, first, second, third, fourth, last])
+    assert.equal(queue.tail, last)
+    queue.remove(last)
+    assert.equal(queue.tail, fourth)
+  })
+
   test('shortens the patience of newcomers to half once it has not been empty for three full waits', () => {
     const queue = new WaitQueue()
     assert.equal(queue.patienceMs(1_000, 0), 1_000)

@@ -1,0 +1,102 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { Reopening } from '../../src/core/reopening.js'
+import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
+
+describe('after a cooldown', () => {
+  test('one goes, and the next when no refusal has come in twice the time that the last one took', () => {
+    const reopening = new Reopening(40)
+    assert.equal(reopening.waitMs(1_000), 0)
+    reopening.sent(1_000)
+    assert.deepEqual([1_000, 1_050, 1_080].map((now) => reopening.waitMs(now)), [80, 30, 0])
+  })
+
+  test('or as soon as it is known to be admitted', () => {
+    const reopening = new Reopening(40)
+    reopening.sent(1_000)
+    reopening.admitted()
+    assert.equal(reopening.waitMs(1_001), 0)
+  })
+
+  test('then more and more at a time', () => {
+    const reopening = new Reopening(40)
+    let now = 0
+    const sizes = Array.from({ length: 6 }, () => {
+      let size = 0
+      for (; reopening.waitMs(now) === 0; size++) reopening.sent(now)
+      now += 80
+      return size
+    })
+    assert.deepEqual(sizes, [1, 1, 2, 2, 3, 3])
+  })
+
+  test('a round is over when all that are out were admitted, and what was admitted before it counts for nothing', () => {
+    const reopening = new Reopening(40)
+    reopening.admitted()
+    for (const now of [0, 80, 160, 160]) reopening.sent(now)
+    assert.equal(reopening.waitMs(160), 80)
+    reopening.admitted()
+    assert.equal(reopening.waitMs(160), 0, 'one of two')
+    reopening.sent(160)
+    assert.equal(reopening.waitMs(160), 80)
+  })
+
+  test('a refusal that took no time does not let all go at once', () => {
+    const reopening = new Reopening(0)
+    reopening.sent(0)
+    assert.equal(reopening.waitMs(0), 5)
+  })
+})
+
+/** A backend that drains `perSecond` and holds two; its refusals take 40 ms, its answers 400. Everybody comes at once. */
+function burst(callers: number, perSecond: number, pacing = true) {
+  const kit = new PoolKit([backend('a')], { pacing, maxWaitMs: 10_000 })
+  const told = { served: 0, refused: 0, turnedAway: 0 }
+  let level = 0
+  let levelAt = kit.now
+  const waitOf = (now: number): number => {
+    level = Math.max(0, level - (now - levelAt) * perSecond / 1_000)
+    levelAt = now
+    if (level >= 2) return Math.ceil((level - 2) * 1_000 / perSecond) + 1
+    level++
+    return 0
+  }
+  const ask = (request: TestRequest): void => {
+    const acquired = kit.acquire(request)
+    if (acquired.kind === 'reject') told.turnedAway++
+    if (acquired.kind !== 'send') return
+    const waitMs = waitOf(kit.now)
+    kit.system.setTimer(() => {
+      if (waitMs === 0) {
+        told.served++
+        kit.answer(acquired, 200)
+      } else {
+        told.refused++
+        kit.answer(acquired, 429, { 'retry-after-ms': String(waitMs) })
+        ask(request)
+      }
+    }, waitMs === 0 ? 400 : 40)
+  }
+  for (let i = 0; i < callers; i++) {
+    const request = new TestRequest({ bodyBytes: 200 })
+    request.onWake = () => { ask(request) }
+    ask(request)
+    kit.system.advance(0.1)
+  }
+  kit.system.advance(20_000)
+  return told
+}
+
+describe('a crowd at a backend of which nothing is known yet', () => {
+  test('is served to the last, and few are refused again after the first time', () => {
+    for (const callers of [5, 8, 20, 30]) {
+      const { served, refused, turnedAway } = burst(callers, 4)
+      assert.deepEqual({ served, turnedAway }, { served: callers, turnedAway: 0 })
+      assert.ok(refused - (callers - 2) <= 8, `${callers}: ${refused} refused`)
+    }
+  })
+
+  test('is let go at once without pacing: then only cooldowns keep requests away', () => {
+    assert.ok(burst(20, 4, false).refused > 30)
+  })
+})

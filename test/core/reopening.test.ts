@@ -30,6 +30,17 @@ describe('after a cooldown', () => {
     assert.deepEqual(sizes, [1, 1, 2, 2, 3, 3])
   })
 
+  test('also where each round is known to be admitted before its time is over', () => {
+    const reopening = new Reopening(40)
+    const sizes = Array.from({ length: 6 }, (_, round) => {
+      let size = 0
+      for (; reopening.waitMs(round) === 0; size++) reopening.sent(round)
+      for (let i = 0; i < size; i++) reopening.admitted()
+      return size
+    })
+    assert.deepEqual(sizes, [1, 1, 2, 2, 3, 3])
+  })
+
   test('a round is over when all that are out were admitted, and what was admitted before it counts for nothing', () => {
     const reopening = new Reopening(40)
     reopening.admitted()

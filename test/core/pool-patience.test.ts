@@ -80,6 +80,19 @@ test('a request that waits is not turned away because for the moment nobody is e
   assert.equal(kit.acquire(request).kind, 'send')
 })
 
+test('a request waits for its pace too, where a backend has told its level and never refused anything', () => {
+  const kit = kitOf(1, { pacing: true })
+  const told = { 'x-ratelimit-limit-requests': '10', 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-reset-requests': '6s' }
+  kit.answer(kit.send(), 200, told)
+  const request = new TestRequest()
+  assert.equal(kit.acquire(request).kind, 'wait')
+  kit.system.advance(590)
+  assert.equal(request.wakes, 0)
+  kit.system.advance(20)
+  assert.equal(request.wakes, 1)
+  assert.equal(kit.send(request).backend.name, 'a')
+})
+
 describe('those who wait are looked after', () => {
   test('when a response begins, not only when its body has ended', () => {
     const kit = kitOf(2)

@@ -181,23 +181,6 @@ describe('what is not learned from', () => {
     assert.deepEqual(pacer.pace(2_050), [])
     assert.equal(pacer.waitMs(BODY, 2_050), 0, 'the cooldown sees to it')
   })
-
-  test('failures and requests that never arrived: they used nothing up', () => {
-    const idle = create()
-    const busy = create()
-    for (const pacer of [idle, busy]) {
-      for (let i = 0; i < 50; i++) succeed(pacer, send(pacer, i * 100), {}, i * 100 + 50)
-      refuse(pacer, send(pacer, 5_000), {}, 100, 5_050)
-    }
-    const before = busy.waitMs(BODY, 6_000)
-    busy.finished(send(busy, 5_500), 'connection', false)
-    busy.finished(send(busy, 5_500), 'credential', false)
-    busy.observe(send(busy, 5_500), 'failed', 500, {}, undefined, 5_600)
-    busy.observe(send(busy, 5_500), 'throttled', 503, {}, 1_000, 5_600)
-    assert.ok(Math.abs(busy.waitMs(BODY, 6_000) - before) < 1)
-    busy.finished(send(busy, 6_000), 'timeout', false)
-    assert.ok(busy.waitMs(BODY, 6_000) > idle.waitMs(BODY, 6_000), 'a timed-out one may have')
-  })
 })
 
 describe('cost', () => {

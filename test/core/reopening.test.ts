@@ -59,6 +59,25 @@ describe('after a cooldown', () => {
   })
 })
 
+test('whoever has not waited is not held back by those who have', () => {
+  const kit = new PoolKit([backend('first'), backend('second', 2)], { pacing: true, maxWaitMs: 10_000 })
+  const waiter = new TestRequest()
+  for (const retryAfterMs of ['120', '50']) {
+    const attempt = kit.send(waiter)
+    kit.system.advance(40)
+    kit.answer(attempt, 429, { 'retry-after-ms': retryAfterMs })
+  }
+  assert.equal(kit.acquire(waiter).kind, 'wait')
+  kit.system.advance(60)
+  assert.equal(kit.send(waiter).backend.name, 'second')
+  kit.system.advance(50) // its round is not over: the refusal took 40 ms
+  const other = new TestRequest()
+  const attempt = kit.send(other)
+  assert.equal(attempt.backend.name, 'first')
+  kit.answer(attempt, 500)
+  assert.equal(kit.send(other).backend.name, 'second')
+})
+
 /** A backend that drains `perSecond` and holds two; its refusals take 40 ms, its answers 400. Everybody comes at once. */
 function burst(callers: number, perSecond: number, pacing = true) {
   const kit = new PoolKit([backend('a')], { pacing, maxWaitMs: 10_000 })

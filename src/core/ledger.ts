@@ -69,11 +69,11 @@ export class Ledger<B extends BackendConfig> {
     }
     if (outcome === 'throttled') {
       this.changes++
-      if (attempt.pacer !== undefined) scope.reopening = new Reopening(now - attempt.startedAt)
+      if (attempt.pacer !== undefined) scope.reopening = new Reopening(now - attempt.startedAt, now)
       if (scope.coolDown(hint?.ms ?? config.cooldownMs, this.#random, now)) {
         this.#listener.cooldown(target.config, scope.name, scope.cooldownUntil - now, hint?.source ?? 'default', status)
       }
-    } else if (attempt.request.waitingSince !== undefined) scope.reopening?.admitted()
+    } else if (attempt.request.waitingSince !== undefined) scope.reopening?.admitted(attempt.startedAt)
     attempt.pacer?.observe(attempt, outcome, status, headers, hint?.ms, now)
     return outcome
   }

@@ -160,8 +160,7 @@ export class Limiter {
     this.#toldAt = at
     this.#depthMs = depthMs
     this.#fitMs = fitMs
-    // Nothing is known of the level before the first that is told.
-    if (Number.isNaN(this.#arrivalAt) || backlogMs < -IDLE_LEVEL * depthMs) this.#share.restart(at, backlogMs, sentCost)
+    if (backlogMs < -IDLE_LEVEL * depthMs) this.#share.restart(at, backlogMs, sentCost)
     else this.#share.measure(at, backlogMs, sentCost)
     const sinceMs = (this.#sent - sentCost) / this.#share.rate
     this.#arrivalAt = at + backlogMs + (sinceMs > 0 ? sinceMs : 0)

@@ -177,17 +177,17 @@ export interface QueueStatus {
   /** As the caller names it: model or deployment, `''` when that is unknown. */
   readonly scope: string
   readonly waiting: number
-  /** How long the first in the queue has been waiting, in milliseconds. */
+  /** How long ago the first in the queue began to wait, in milliseconds. */
   readonly firstWaitedMs: number
 }
 
-/** Of all requests that were held and are no longer, since the pool exists. */
+/** Of all waits that are over, since the pool exists. A request that was refused after one may have waited again. */
 export interface WaitStatus {
-  /** Went on to a backend. */
+  /** Ended with a backend that takes the request. */
   readonly served: number
-  /** Were turned away after all, or aborted. */
+  /** Ended otherwise: turned away after all, or aborted. */
   readonly inVain: number
-  /** Of those that went on, in milliseconds. */
+  /** Of those that were served, in milliseconds. */
   readonly totalMs: number
   readonly longestMs: number
 }

@@ -29,6 +29,9 @@ const STANDING_SHARE = 1 / 2
 /** Beyond this an estimate of one's turn is a guess, and the SDK's callers would rather ask again. */
 const LONGEST_ESTIMATE_MS = 15_000
 
+/** Where nobody waits, a longer gap between two requests was for want of callers, not of a backend. */
+const LONGEST_GAP_MS = 1_000
+
 /** Up to 10 % later, so that those who were told the same do not return at one instant. */
 const SLOT_JITTER = 0.1
 
@@ -44,6 +47,7 @@ export class WaitQueue {
   /** Mean time between two turns while somebody is short of one, in milliseconds; 0 until there were two. */
   #gapMs = 0
   #movedAt = NaN
+  #learnedAt = -Infinity
   /** Until then some caller that was turned away may still come back. */
   #shortUntil = -Infinity
   /** The latest turn that a rejected caller was told. */
@@ -93,11 +97,13 @@ export class WaitQueue {
   moved(now: number): void {
     if (this.length === 0 && now >= this.#shortUntil) {
       this.#movedAt = NaN
+      if (now - this.#learnedAt > LONGEST_ESTIMATE_MS) this.#gapMs = 0
       return
     }
     if (!Number.isNaN(this.#movedAt)) {
-      const gapMs = now - this.#movedAt
+      const gapMs = Math.min(now - this.#movedAt, this.length === 0 ? LONGEST_GAP_MS : Infinity)
       this.#gapMs = this.#gapMs === 0 ? gapMs : this.#gapMs + (gapMs - this.#gapMs) * GAP_SHARE
+      this.#learnedAt = now
     }
     this.#movedAt = now
   }

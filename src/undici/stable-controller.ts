@@ -21,7 +21,8 @@ export class StableController implements Controller {
   readonly #owner: ControllerOwner
   #steered: Steered | undefined
   #paused = false
-  /** Null: not aborted. Undefined, as with undici: aborted without one. */
+  #aborted = false
+  /** What the caller gave, which may be nothing, as with undici. */
   #reason: Error | null | undefined = null
 
   constructor(owner: ControllerOwner) {
@@ -29,7 +30,7 @@ export class StableController implements Controller {
   }
 
   get aborted(): boolean {
-    return this.#reason !== null
+    return this.#aborted
   }
 
   get paused(): boolean {
@@ -41,7 +42,8 @@ export class StableController implements Controller {
   }
 
   abort(reason?: Error): void {
-    if (this.#reason !== null) return
+    if (this.#aborted) return
+    this.#aborted = true
     this.#reason = reason
     this.#owner.abort(reason ?? new errors.RequestAbortedError())
   }

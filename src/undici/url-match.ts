@@ -26,6 +26,8 @@ const SLASH = 0x2f
 const QUESTION_MARK = 0x3f
 const BACKSLASH = 0x5c
 
+const NO_OPTIONS: Partial<DispatchOptions> & { path: string } = { path: '' }
+
 /** Spellings of origins that were looked at lately; more than this many hosts in one process start over. */
 const CACHED_ORIGINS = 1_000
 
@@ -48,14 +50,14 @@ export class UrlMatcher {
   /** By the longest base that the request's URL starts with; undefined: it starts with none. */
   match(opts: DispatchOptions): Route | undefined {
     // What is no options object at all is undici's to refuse, in its own words.
-    const origin = (opts as DispatchOptions | null | undefined)?.origin
-    if (origin === this.#lastOrigin && opts.path === this.#lastPath && opts.method !== 'CONNECT') return this.#lastRoute
+    const { origin, path } = (opts as DispatchOptions | null | undefined) ?? NO_OPTIONS
+    if (origin === this.#lastOrigin && path === this.#lastPath && opts.method !== 'CONNECT') return this.#lastRoute
     const basePaths = this.#find(origin)
     if (basePaths === null || opts.method === 'CONNECT') return undefined
-    const route = findRoute(opts.path, basePaths)
+    const route = findRoute(path, basePaths)
     if (route !== undefined && typeof origin === 'string') {
       this.#lastOrigin = origin
-      this.#lastPath = opts.path
+      this.#lastPath = path
       this.#lastRoute = route
     }
     return route

@@ -164,15 +164,6 @@ describe('a limiter that is told the level', () => {
     assert.ok(Math.abs(perSecond - 10) < 0.5, `${perSecond}`)
   })
 
-  test('measures from the first level on that it is told: others may have drawn from the bucket before', () => {
-    const limiter = new Limiter()
-    for (let at = 0; at < 5_000; at += 100) {
-      limiter.sent(1, at, 0)
-      limiter.told(at, limiter.sentCost, -30_000, 60_000, 0, at + 50)
-    }
-    assert.ok(Math.abs(limiter.perSecond - 10) < 0.01, `${limiter.perSecond}`)
-  })
-
   test('has as much headroom as the bucket has room, whole from half a bucket on', () => {
     const limiter = toldOften()
     assert.ok(Math.abs(limiter.headroom(9_900) - 0.2) < 0.01)

@@ -5,21 +5,21 @@ import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
 
 describe('after a cooldown', () => {
   test('one goes, and the next when no refusal has come in twice the time that the last one took', () => {
-    const reopening = new Reopening(40)
+    const reopening = new Reopening(40, 0)
     assert.equal(reopening.waitMs(1_000), 0)
     reopening.sent(1_000)
     assert.deepEqual([1_000, 1_050, 1_080].map((now) => reopening.waitMs(now)), [80, 30, 0])
   })
 
   test('or as soon as it is known to be admitted', () => {
-    const reopening = new Reopening(40)
+    const reopening = new Reopening(40, 0)
     reopening.sent(1_000)
-    reopening.admitted()
+    reopening.admitted(0)
     assert.equal(reopening.waitMs(1_001), 0)
   })
 
   test('then more and more at a time', () => {
-    const reopening = new Reopening(40)
+    const reopening = new Reopening(40, 0)
     let now = 0
     const sizes = Array.from({ length: 6 }, () => {
       let size = 0
@@ -27,33 +27,61 @@ describe('after a cooldown', () => {
       now += 80
       return size
     })
-    assert.deepEqual(sizes, [1, 1, 2, 2, 3, 3])
+    assert.deepEqual(sizes, [1, 1, 2, 4, 8, 16])
   })
 
   test('also where each round is known to be admitted before its time is over', () => {
-    const reopening = new Reopening(40)
-    const sizes = Array.from({ length: 6 }, (_, round) => {
+    const reopening = new Reopening(40, 0)
+    const sizes = Array.from({ length: 8 }, (_, round) => {
       let size = 0
       for (; reopening.waitMs(round) === 0; size++) reopening.sent(round)
-      for (let i = 0; i < size; i++) reopening.admitted()
+      for (let i = 0; i < size; i++) reopening.admitted(0)
       return size
     })
-    assert.deepEqual(sizes, [1, 1, 2, 2, 3, 3])
+    assert.deepEqual(sizes, [1, 1, 2, 4, 8, 16, 32, 64])
   })
 
   test('a round is over when all that are out were admitted, and what was admitted before it counts for nothing', () => {
-    const reopening = new Reopening(40)
-    reopening.admitted()
+    const reopening = new Reopening(40, 0)
+    reopening.admitted(0)
     for (const now of [0, 80, 160, 160]) reopening.sent(now)
     assert.equal(reopening.waitMs(160), 80)
-    reopening.admitted()
+    reopening.admitted(0)
     assert.equal(reopening.waitMs(160), 0, 'one of two')
     reopening.sent(160)
     assert.equal(reopening.waitMs(160), 80)
   })
 
+  test('a round is over so long after its first request, whatever answers come and whoever goes in their place', () => {
+    const reopening = new Reopening(40, 0)
+    let now = 0
+    for (let i = 0; i < 3; i++, now += 80) reopening.sent(now) // rounds of one, one, and two of which one is out
+    reopening.sent(160)
+    for (now = 170; now < 240; now += 10) {
+      reopening.admitted(160)
+      reopening.sent(now)
+      assert.equal(reopening.waitMs(now), 240 - now)
+    }
+    assert.equal(reopening.waitMs(240), 0)
+  })
+
+  test('who was sent before the refusal tells nothing of what came after it', () => {
+    const reopening = new Reopening(40, 1_000)
+    reopening.sent(1_100)
+    reopening.admitted(999)
+    assert.equal(reopening.waitMs(1_100), 80)
+    reopening.admitted(1_100)
+    assert.equal(reopening.waitMs(1_100), 0)
+  })
+
+  test('a refusal that took long keeps nobody for more than a second', () => {
+    const reopening = new Reopening(6_000, 0)
+    reopening.sent(0)
+    assert.equal(reopening.waitMs(0), 1_000)
+  })
+
   test('a refusal that took no time does not let all go at once', () => {
-    const reopening = new Reopening(0)
+    const reopening = new Reopening(0, 0)
     reopening.sent(0)
     assert.equal(reopening.waitMs(0), 5)
   })
@@ -124,6 +152,36 @@ describe('a crowd at a backend of which nothing is known yet', () => {
       assert.deepEqual({ served, turnedAway }, { served: callers, turnedAway: 0 })
       assert.ok(refused - (callers - 2) <= 8, `${callers}: ${refused} refused`)
     }
+  })
+
+  test('loses nothing of a large backend for a single refusal', () => {
+    const kit = new PoolKit([backend('a')], { pacing: true, maxWaitMs: 2_000 })
+    let served = 0
+    let isRefused = false
+    const ask = (request: TestRequest): void => {
+      const acquired = kit.acquire(request)
+      if (acquired.kind !== 'send') return
+      if (kit.now > 6_000 && !isRefused) {
+        isRefused = true
+        kit.system.setTimer(() => {
+          kit.answer(acquired, 429, { 'retry-after-ms': '300' })
+          ask(request)
+        }, 300)
+      } else {
+        kit.system.setTimer(() => {
+          served++
+          kit.answer(acquired, 200)
+        }, 50 + 900 * kit.system.random())
+      }
+    }
+    for (let i = 0; i < 50 * 60; i++) {
+      const request = new TestRequest({ bodyBytes: 200 })
+      request.onWake = () => { ask(request) }
+      ask(request)
+      kit.system.advance(20)
+    }
+    kit.system.advance(5_000)
+    assert.ok(isRefused && served > 2_900, `${served} of 3,000`)
   })
 
   test('is let go at once without pacing: then only cooldowns keep requests away', () => {

@@ -34,6 +34,18 @@ describe('the status', () => {
     assert.deepEqual(look(), { waiting: 0, queues: [], waits: { served: 2, inVain: 1, totalMs: 1_500 + 1_300, longestMs: 1_500 } })
   })
 
+  test('a request that comes back refused has waited since it began to', () => {
+    const kit = new PoolKit([backend('a', 1)], { maxWaitMs: 10_000 })
+    kit.throttle('', 1_000)
+    const request = new TestRequest()
+    kit.acquire(request)
+    kit.system.advance(2_000)
+    kit.answer(kit.send(request), 429, { 'retry-after-ms': '3000' })
+    assert.equal(kit.acquire(request).kind, 'wait')
+    kit.system.advance(500)
+    assert.deepEqual(kit.pool.status(kit.now).queues, [{ scope: '', waiting: 1, firstWaitedMs: 2_500 }])
+  })
+
   test('says of each backend and scope what was sent and what came of it', () => {
     const kit = new PoolKit([backend('a', 1, { weight: 3 }), backend('b', 2)])
     const streaming = kit.send(new TestRequest({ scope: 'x' }))

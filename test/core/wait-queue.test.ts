@@ -111,6 +111,20 @@ describe('the wait queue', () => {
       assert.deepEqual([1, 2].map(() => queue.promiseSlot(50, () => 0, 16_001)), [50, 50])
     })
 
+    test('what was learned of a shortage is forgotten when it is over', () => {
+      const queue = moving(0)
+      queue.promiseSlot(50, () => 0, 1_000)
+      queue.moved(60_000)
+      assert.deepEqual([1, 2].map(() => queue.promiseSlot(50, () => 0, 60_000)), [50, 50])
+    })
+
+    test('a trickle of requests is not taken for a slow backend', () => {
+      const queue = new WaitQueue()
+      queue.promiseSlot(50, () => 0, 0)
+      for (const at of [100, 7_100, 14_100]) queue.moved(at)
+      assert.deepEqual([1, 2, 3].map(() => queue.promiseSlot(50, () => 0, 14_200)), [50, 1_050, 2_050])
+    })
+
     test('whoever was promised a turn keeps it when the queue was empty in between', () => {
       const queue = moving(1)
       for (let i = 0; i < 50; i++) queue.promiseSlot(50, () => 0, 1_000)

@@ -65,3 +65,10 @@ test('raw headers and trailers are plain fields that interceptors may assign', (
   controller.rawTrailers = {}
   assert.deepEqual([controller.rawHeaders, controller.rawTrailers], [[], {}])
 })
+
+test('an abort with null for a reason is one as well, and the last', () => {
+  const { controller, log } = setUp()
+  controller.abort(null as unknown as Error)
+  controller.abort(new Error('again'))
+  assert.deepEqual([controller.aborted, controller.reason, log.length], [true, null, 1])
+})

@@ -4,6 +4,7 @@
  *     const server = await startRawServer(resetMidBody())
  *     t.after(() => server.close())
  */
+import { randomInt } from 'node:crypto'
 import { createServer } from 'node:net'
 import type { AddressInfo, Socket } from 'node:net'
 import { gate } from './gate.js'
@@ -148,9 +149,18 @@ export async function startRawServer (script: RawScript, options: { port?: numbe
   }
 }
 
-/** URL of a port that refuses connections: one that was free a moment ago. */
+/**
+ * URL of a port that refuses connections: one that was free a moment ago. Not one that the system hands out by itself (those are
+ * from 32768 on): the next server of the test could be given it.
+ */
 export async function refusingUrl (): Promise<string> {
-  const server = await startRawServer((connection) => { connection.reset() })
-  await server.close()
-  return server.url
+  for (;;) {
+    try {
+      const server = await startRawServer((connection) => { connection.reset() }, { port: randomInt(20_000, 32_768) })
+      await server.close()
+      return server.url
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
+    }
+  }
 }

@@ -5,6 +5,8 @@ export interface Waiter {
   readonly request: PoolRequest
   readonly queue: WaitQueue
   readonly enteredAt: number
+  /** When the request began to wait, be it for another time before this one. */
+  readonly since: number
   /** Monotonic time at which its wait is over, served or not. */
   readonly deadline: number
   /** Monotonic time from which the backends that it has tried are open to it again. */
@@ -61,9 +63,9 @@ export class WaitQueue {
   push(request: PoolRequest, deadline: number, forgiveAt: number, now: number): Waiter {
     const since = request.waitingSince ?? now
     let previous = this.#tail
-    while (previous !== undefined && (previous.request.waitingSince ?? now) > since) previous = previous.previous
+    while (previous !== undefined && previous.since > since) previous = previous.previous
     const next = previous === undefined ? this.head : previous.next
-    const waiter: Waiter = { request, queue: this, enteredAt: now, deadline, forgiveAt, isWoken: false, isQueued: true, previous, next }
+    const waiter: Waiter = { request, queue: this, enteredAt: now, since, deadline, forgiveAt, isWoken: false, isQueued: true, previous, next }
     if (this.length === 0) this.#busySince = now
     if (previous === undefined) this.head = waiter
     else previous.next = waiter

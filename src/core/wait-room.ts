@@ -47,7 +47,7 @@ export class WaitRoom<B extends BackendConfig> {
 
   queues(now: number): QueueStatus[] {
     return [...this.#lanes].flatMap(({ scope, queue }) => {
-      return queue.head === undefined ? [] : [{ scope, waiting: queue.length, firstWaitedMs: now - (queue.head.request.waitingSince ?? queue.head.enteredAt) }]
+      return queue.head === undefined ? [] : [{ scope, waiting: queue.length, firstWaitedMs: now - queue.head.since }]
     })
   }
 

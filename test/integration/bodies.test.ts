@@ -7,10 +7,10 @@ import { PriorityBalancer } from '../../src/balancer.js'
 import type { BalancerOptions } from '../../src/options.js'
 import { gate } from '../support/gate.js'
 import { MAJORS, undici7, type Undici } from '../support/majors.js'
+import { startPair } from '../support/pair.js'
 import { resetAfterRequest } from '../support/raw-scripts.js'
 import { refusingUrl, startRawServer } from '../support/raw-server.js'
 import { startScriptedBackend, type ScriptedBackend, type ScriptedCall } from '../support/scripted-backend.js'
-import { testCertificate } from '../support/tls.js'
 import { turns, until, within } from '../support/until.js'
 
 interface Pool {
@@ -344,15 +344,7 @@ for (const [name, undici] of MAJORS) {
     }
 
     test('waits for 100 Continue where that is asked for, at each backend', async (t) => {
-      const certificate = await testCertificate()
-      const [east, west] = await Promise.all([startScriptedBackend({ protocol: 'h2', certificate }), startScriptedBackend({ protocol: 'h2', certificate })])
-      const agent = new undici.Agent({ allowH2: true, connect: { ca: certificate.ca } })
-      const balancer = new PriorityBalancer({ backends: [{ url: east.url, priority: 1 }, { url: west.url, priority: 2 }], dispatcher: agent, logger: false })
-      t.after(async () => {
-        await balancer.destroy()
-        await agent.destroy()
-        await Promise.all([east.close(), west.close()])
-      })
+      const { east, west, balancer } = await startPair(t, undici, 'h2')
       const answer = undici.request(`${east.url}/x`, { method: 'POST', body: 'only when asked', expectContinue: true, dispatcher: balancer } as never)
       const first = await east.next()
       assert.equal(first.request.expectsContinue, true)

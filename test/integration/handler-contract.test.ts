@@ -11,11 +11,11 @@ import { PriorityBalancer } from '../../src/balancer.js'
 import { toUndici, type LegacyHandler } from '../../src/undici/handlers.js'
 import { PEER_TAKES_LEGACY_HANDLERS } from '../../src/undici/peer.js'
 import { MAJORS, type Undici } from '../support/majors.js'
+import { startPair } from '../support/pair.js'
 import { answer, answerAndClose, informational, malformedChunk, oddHeaders, ok, shortBody, trailers } from '../support/raw-scripts.js'
 import { startRawServer, type RawScript, type RawServer } from '../support/raw-server.js'
 import { recordingHandler, STYLES, type Event, type Hooks, type Recorder, type Style } from '../support/recording-handler.js'
-import { startScriptedBackend, type ScriptedBackend } from '../support/scripted-backend.js'
-import { testCertificate } from '../support/tls.js'
+import type { ScriptedBackend } from '../support/scripted-backend.js'
 import { turns, until, within } from '../support/until.js'
 
 type Opts = Omit<Dispatcher.DispatchOptions, 'origin'>
@@ -174,14 +174,7 @@ for (const [name, undici] of MAJORS) {
       })
 
       test('a pause reaches the wire, and the end of it too', async (t) => {
-        const [east, west] = await Promise.all([startScriptedBackend(), startScriptedBackend()])
-        const agent = new undici.Agent()
-        const balancer = new PriorityBalancer({ backends: [{ url: east.url, priority: 1 }, { url: west.url, priority: 2 }], dispatcher: agent, logger: false })
-        t.after(async () => {
-          await balancer.destroy()
-          await agent.destroy()
-          await Promise.all([east.close(), west.close()])
-        })
+        const { east, west, balancer } = await startPair(t, undici)
         east.always((call) => { call.respond(429, { 'retry-after': '1' }) })
         const total = 64 * 1_048_576
         const recorder = recordingHandler(style, { hooks: { data: (it) => { if (it.bytes === 0) it.pause() } } })
@@ -248,15 +241,7 @@ for (const [name, undici] of MAJORS) {
       })
 
       test('HTTP/2: headers, cookies, body and trailers', async (t) => {
-        const certificate = await testCertificate()
-        const [east, west] = await Promise.all([startScriptedBackend({ protocol: 'h2', certificate }), startScriptedBackend({ protocol: 'h2', certificate })])
-        const agent = new undici.Agent({ allowH2: true, connect: { ca: certificate.ca } })
-        const balancer = new PriorityBalancer({ backends: [{ url: east.url, priority: 1 }, { url: west.url, priority: 2 }], dispatcher: agent, logger: false })
-        t.after(async () => {
-          await balancer.destroy()
-          await agent.destroy()
-          await Promise.all([east.close(), west.close()])
-        })
+        const { east, west, agent, balancer } = await startPair(t, undici, 'h2')
         east.always((call) => { call.respond(429, { 'retry-after': '1' }) })
         west.always(async (call) => {
           await call.request.body()
@@ -285,14 +270,7 @@ for (const [name, undici] of MAJORS) {
     const refuse = (_request: IncomingMessage, socket: Duplex): void => { socket.end('HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\nno') }
 
     async function startTwo(t: TestContext): Promise<[ScriptedBackend, ScriptedBackend, PriorityBalancer]> {
-      const [east, west] = await Promise.all([startScriptedBackend(), startScriptedBackend()])
-      const agent = new undici.Agent()
-      const balancer = new PriorityBalancer({ backends: [{ url: east.url, priority: 1 }, { url: west.url, priority: 2 }], dispatcher: agent, logger: false })
-      t.after(async () => {
-        await balancer.destroy()
-        await agent.destroy()
-        await Promise.all([east.close(), west.close()])
-      })
+      const { east, west, balancer } = await startPair(t, undici)
       west.onUpgrade(accept)
       return [east, west, balancer]
     }

@@ -69,7 +69,7 @@ export class Ledger<B extends BackendConfig> {
     }
     if (outcome === 'throttled') {
       this.changes++
-      if (attempt.pacer !== undefined) scope.reopening = new Reopening(now - attempt.startedAt, now)
+      if (attempt.pacer !== undefined) scope.reopening = new Reopening(latencyMs, now)
       if (scope.coolDown(hint?.ms ?? config.cooldownMs, this.#random, now)) {
         this.#listener.cooldown(target.config, scope.name, scope.cooldownUntil - now, hint?.source ?? 'default', status)
       }

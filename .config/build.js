@@ -21,7 +21,7 @@ removeUnreachable()
 
 /** @type {import('esbuild').BuildOptions} */
 const options = { outdir: 'dist', format: 'esm', platform: 'node', target: 'node20.18', logLevel: 'warning' }
-await build({ ...options, entryPoints: ['src/undici/check-peer.ts'] })
+await build({ ...options, entryPoints: ['src/request/check-peer.ts'] })
 await build({
   ...options,
   entryPoints: ENTRIES.map((name) => `src/${name}.ts`),

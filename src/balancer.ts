@@ -4,9 +4,9 @@ import type { PoolStatus } from './core/types.js'
 import { Engine } from './engine.js'
 import { BalancerClosedError } from './errors.js'
 import type { BalancerOptions } from './options.js'
-import type { Inner } from './undici/request-context.js'
-import { fromUndici, toUndici, type DispatchOptions } from './undici/handlers.js'
-import { Agent, Dispatcher, PEER_TAKES_LEGACY_HANDLERS } from './undici/peer.js'
+import type { Inner } from './request/request-context.js'
+import { fromUndici, toUndici, type DispatchOptions } from './request/handlers.js'
+import { Agent, Dispatcher, PEER_TAKES_LEGACY_HANDLERS } from './request/peer.js'
 
 /** What undici tells of connections; listeners on the balancer hear what its inner dispatcher says. */
 const EVENTS: readonly string[] = ['connect', 'disconnect', 'connectionError', 'drain']

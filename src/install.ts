@@ -3,8 +3,8 @@ import { PriorityBalancer } from './balancer.js'
 import { InstallError } from './errors.js'
 import { readGlobal, usableGlobal, writeGlobal, type FormerGlobal } from './global-dispatcher.js'
 import { resolveOptions, type BalancerOptions } from './options.js'
-import { refuse } from './undici/caller-handler.js'
-import { fromUndici } from './undici/handlers.js'
+import { refuse } from './request/caller-handler.js'
+import { fromUndici } from './request/handlers.js'
 
 /** A balancer that is the process's global dispatcher, until it is uninstalled. */
 export interface InstalledBalancer extends PriorityBalancer {

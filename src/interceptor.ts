@@ -4,8 +4,8 @@ import type { PoolStatus } from './core/types.js'
 import { Engine } from './engine.js'
 import { InvalidOptionsError } from './errors.js'
 import type { BalancerOptions } from './options.js'
-import { fromUndici, toUndici, type AnyHandler, type DispatchOptions } from './undici/handlers.js'
-import { PEER_TAKES_LEGACY_HANDLERS } from './undici/peer.js'
+import { fromUndici, toUndici, type AnyHandler, type DispatchOptions } from './request/handlers.js'
+import { PEER_TAKES_LEGACY_HANDLERS } from './request/peer.js'
 
 /** One pool of backends, shared by all dispatchers that are composed with the same interceptor. */
 export interface PriorityInterceptor {

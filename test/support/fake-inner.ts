@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream'
-import type { AnyHandler, AnyHeaders, Controller, CurrentHandler, DispatchOptions, LegacyHandler } from '../../src/undici/handlers.js'
-import { toParsed, toRaw } from '../../src/undici/response-headers.js'
-import type { Inner } from '../../src/undici/request-context.js'
+import type { AnyHandler, AnyHeaders, Controller, CurrentHandler, DispatchOptions, LegacyHandler } from '../../src/request/handlers.js'
+import { toParsed, toRaw } from '../../src/request/response-headers.js'
+import type { Inner } from '../../src/request/request-context.js'
 import type { Style } from './recording-handler.js'
 
 /** A dispatcher that the test plays by hand: what undici says to a handler, in the style of either major, without sockets. */

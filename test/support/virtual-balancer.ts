@@ -2,9 +2,9 @@ import { Agent, Dispatcher } from 'undici'
 import type { PoolStatus } from '../../src/core/types.js'
 import { Engine } from '../../src/engine.js'
 import type { BalancerOptions } from '../../src/options.js'
-import { fromUndici, toUndici } from '../../src/undici/handlers.js'
-import { PEER_TAKES_LEGACY_HANDLERS } from '../../src/undici/peer.js'
-import type { Inner } from '../../src/undici/request-context.js'
+import { fromUndici, toUndici } from '../../src/request/handlers.js'
+import { PEER_TAKES_LEGACY_HANDLERS } from '../../src/request/peer.js'
+import type { Inner } from '../../src/request/request-context.js'
 import { VirtualSystem } from './virtual-system.js'
 
 /**

@@ -1,7 +1,7 @@
 /** The caller's end: handlers that do nothing but count. */
 import type { Dispatcher } from 'undici'
-import { toUndici, type CurrentHandler, type LegacyHandler, type ParsedHeaders } from '../../../src/undici/handlers.js'
-import { PEER_TAKES_LEGACY_HANDLERS } from '../../../src/undici/peer.js'
+import { toUndici, type CurrentHandler, type LegacyHandler, type ParsedHeaders } from '../../../src/request/handlers.js'
+import { PEER_TAKES_LEGACY_HANDLERS } from '../../../src/request/peer.js'
 
 export interface Caller {
   readonly handler: Dispatcher.DispatchHandler

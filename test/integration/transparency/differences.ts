@@ -3,8 +3,8 @@
  * sentence in the README, and says what exactly is to be seen instead. What none of them says is a defect.
  */
 import { isDeepStrictEqual } from 'node:util'
-import { isStateful } from '../../../src/undici/url-match.js'
-import { makeThrottledAnswer } from '../../../src/undici/synthetic-response.js'
+import { isStateful } from '../../../src/request/url-match.js'
+import { makeThrottledAnswer } from '../../../src/request/synthetic-response.js'
 import { isFetch, isStream, type Exchange, type Turn } from './exchange.js'
 import { OWN_KEY, type Played, type PlayedTurn } from './played.js'
 import { SOURCE_ERROR } from './request-body.js'
@@ -95,8 +95,8 @@ export const DIFFERENCES: readonly Difference[] = [
 /** The rest of the README's list: what takes more than one backend, an option or TLS to be seen, and the test that shows it. */
 export const SHOWN_ELSEWHERE: readonly { readonly readme: string, readonly test: string }[] = [
   { readme: 'One request may be several on the wire', test: 'test/integration/outcomes.test.ts' },
-  { readme: 'A body that has been rewritten by `models`', test: 'test/undici/outgoing-request.test.ts' },
-  { readme: 'undici\'s own redirect option', test: 'test/undici/request-rewrite.test.ts' },
+  { readme: 'A body that has been rewritten by `models`', test: 'test/request/outgoing-request.test.ts' },
+  { readme: 'undici\'s own redirect option', test: 'test/request/request-rewrite.test.ts' },
   { readme: 'An attempt that takes longer than `attemptTimeoutMs`', test: 'test/integration/faults.test.ts' },
   { readme: 'With undici 8, `install` lets', test: 'test/integration/transparency.test.ts' },
 ]

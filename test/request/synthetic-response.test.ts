@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { adaptCaller } from '../../src/undici/caller-handler.js'
-import { StableController } from '../../src/undici/stable-controller.js'
-import { makeThrottledAnswer, SyntheticResponse } from '../../src/undici/synthetic-response.js'
+import { adaptCaller } from '../../src/request/caller-handler.js'
+import { StableController } from '../../src/request/stable-controller.js'
+import { makeThrottledAnswer, SyntheticResponse } from '../../src/request/synthetic-response.js'
 import { recordingHandler, STYLES, type Hooks, type Recorder, type Style } from '../support/recording-handler.js'
 
 function play(style: Style, hooks: Hooks = {}, hasBody = true): { recorder: Recorder, log: string[] } {

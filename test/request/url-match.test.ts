@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import type { DispatchOptions } from '../../src/undici/handlers.js'
-import { isStateful, UrlMatcher } from '../../src/undici/url-match.js'
+import type { DispatchOptions } from '../../src/request/handlers.js'
+import { isStateful, UrlMatcher } from '../../src/request/url-match.js'
 import { SEED } from '../support/core-arbitraries.js'
 
 const createMatcher = (): UrlMatcher => new UrlMatcher([

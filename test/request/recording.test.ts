@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { isSingleUse, ReplayableBody } from '../../src/undici/replayable-body.js'
-import { isNodeStream, Recording } from '../../src/undici/recording.js'
+import { isSingleUse, ReplayableBody } from '../../src/request/replayable-body.js'
+import { isNodeStream, Recording } from '../../src/request/recording.js'
 import { turns } from '../support/until.js'
 
 async function * chunks(...all: string[]): AsyncGenerator<string> {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { CurrentHandler, DispatchOptions, LegacyHandler } from '../../src/undici/handlers.js'
-import { mendOptions } from '../../src/undici/mend-options.js'
+import type { CurrentHandler, DispatchOptions, LegacyHandler } from '../../src/request/handlers.js'
+import { mendOptions } from '../../src/request/mend-options.js'
 
 const legacy: LegacyHandler = { onConnect () {} }
 const current: CurrentHandler = { onRequestStart () {} }

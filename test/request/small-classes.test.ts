@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { ActiveRequests } from '../../src/undici/active-requests.js'
-import { checkPeer, readUndiciVersion } from '../../src/undici/check-peer.js'
-import { endOf, isCallersFault, toError } from '../../src/undici/failure.js'
-import { Progress } from '../../src/undici/progress.js'
-import { isRaw, readResponseLength, toParsed, toRaw } from '../../src/undici/response-headers.js'
+import { ActiveRequests } from '../../src/request/active-requests.js'
+import { checkPeer, readUndiciVersion } from '../../src/request/check-peer.js'
+import { endOf, isCallersFault, toError } from '../../src/request/failure.js'
+import { Progress } from '../../src/request/progress.js'
+import { isRaw, readResponseLength, toParsed, toRaw } from '../../src/request/response-headers.js'
 
 const withCode = (code: string): Error => Object.assign(new Error(code), { code })
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { StableController } from '../../src/undici/stable-controller.js'
+import { StableController } from '../../src/request/stable-controller.js'
 
 function setUp(): { controller: StableController, log: string[], attempt: (name: string) => { pause(): void, resume(): void } } {
   const log: string[] = []

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { DispatchOptions } from '../../src/undici/handlers.js'
-import { OutgoingRequest } from '../../src/undici/outgoing-request.js'
-import type { Destination } from '../../src/undici/request-rewrite.js'
-import { readRoute } from '../../src/undici/url-match.js'
+import type { DispatchOptions } from '../../src/request/handlers.js'
+import { OutgoingRequest } from '../../src/request/outgoing-request.js'
+import type { Destination } from '../../src/request/request-rewrite.js'
+import { readRoute } from '../../src/request/url-match.js'
 import { deepFreeze } from '../support/freeze.js'
 
 const west: Destination = {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { PassThrough } from 'node:stream'
 import { test } from 'node:test'
-import type { AnyHandler } from '../../src/undici/handlers.js'
-import { adaptForward } from '../../src/undici/legacy-forward.js'
+import type { AnyHandler } from '../../src/request/handlers.js'
+import { adaptForward } from '../../src/request/legacy-forward.js'
 import { FakeCall } from '../support/fake-inner.js'
 import { recordingHandler, type RecorderOptions } from '../support/recording-handler.js'
 

@@ -13,7 +13,7 @@ import type { AnyHandler, DispatchOptions } from './request/handlers.js'
 import { adaptForward } from './request/legacy-forward.js'
 import { mendOptions } from './request/mend-options.js'
 import type { Inner, RequestContext } from './request/request-context.js'
-import { UrlMatcher } from './request/url-match.js'
+import { UrlMatcher } from './request/route.js'
 
 export class Engine implements RequestContext {
   readonly system: System

@@ -17,7 +17,7 @@ import { readResponseLength } from './response-headers.js'
 import { sendAttempt } from './send-attempt.js'
 import { StableController, type ControllerOwner } from './stable-controller.js'
 import { SyntheticResponse } from './synthetic-response.js'
-import type { Route } from './url-match.js'
+import type { Route } from './route.js'
 
 export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner, ControllerOwner {
   // Of PoolRequest: what the pool goes by, and its own notes.

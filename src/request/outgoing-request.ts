@@ -5,7 +5,7 @@ import type { DispatchOptions } from './handlers.js'
 import { isSingleUse, ReplayableBody } from './replayable-body.js'
 import { flattenHeaders, readContentLength, type RequestHeaders } from './request-headers.js'
 import { rewriteRequest, type Destination, type Original } from './request-rewrite.js'
-import type { Route } from './url-match.js'
+import type { Route } from './route.js'
 
 export class OutgoingRequest implements Original {
   readonly opts: DispatchOptions

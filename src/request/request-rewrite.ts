@@ -3,7 +3,7 @@ import type { BackendConfig } from '../core/types.js'
 import type { DispatchOptions } from './handlers.js'
 import type { RequestHeaders } from './request-headers.js'
 import { rewriteHeaders } from './request-headers.js'
-import type { Route } from './url-match.js'
+import type { Route } from './route.js'
 
 /** What a request needs to know of its backend. */
 export interface Destination extends BackendConfig {

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import type { DispatchOptions } from '../../src/request/handlers.js'
 import { OutgoingRequest } from '../../src/request/outgoing-request.js'
 import type { Destination } from '../../src/request/request-rewrite.js'
-import { readRoute } from '../../src/request/url-match.js'
+import { readRoute } from '../../src/request/route.js'
 import { deepFreeze } from '../support/freeze.js'
 
 const west: Destination = {

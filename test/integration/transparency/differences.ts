@@ -3,7 +3,7 @@
  * sentence in the README, and says what exactly is to be seen instead. What none of them says is a defect.
  */
 import { isDeepStrictEqual } from 'node:util'
-import { isStateful } from '../../../src/request/url-match.js'
+import { isStateful } from '../../../src/request/route.js'
 import { makeThrottledAnswer } from '../../../src/request/synthetic-response.js'
 import { isFetch, isStream, type Exchange, type Turn } from './exchange.js'
 import { OWN_KEY, type Played, type PlayedTurn } from './played.js'

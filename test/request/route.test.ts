@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import type { DispatchOptions } from '../../src/request/handlers.js'
-import { isStateful, UrlMatcher } from '../../src/request/url-match.js'
+import { isStateful, UrlMatcher } from '../../src/request/route.js'
 import { SEED } from '../support/core-arbitraries.js'
 
 const createMatcher = (): UrlMatcher => new UrlMatcher([

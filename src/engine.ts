@@ -6,7 +6,7 @@ import { resolveOptions, updateOptions, type Backend, type BalancerOptions, type
 import { system } from './system.js'
 import { createTelemetry } from './telemetry/telemetry.js'
 import { ActiveRequests } from './request/active-requests.js'
-import { BalancedRequest } from './request/balanced-request.js'
+import { BalancedRequest } from './request/request.js'
 import { refuse } from './request/caller-handler.js'
 import { toError } from './request/failure.js'
 import type { AnyHandler, DispatchOptions } from './request/handlers.js'

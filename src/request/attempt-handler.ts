@@ -12,7 +12,7 @@ import type { Duplex } from 'node:stream'
 import type { Attempt, AttemptEnd, System, Timer } from '../core/types.js'
 import { errors } from './peer.js'
 import type { Progress } from './progress.js'
-import type { Destination } from './request-rewrite.js'
+import type { Destination } from './rewrite.js'
 import type { AnyHandler, AnyHeaders, LegacyHandler, ParsedHeaders, RawHeaders } from './handlers.js'
 import type { Steered } from './stable-controller.js'
 

@@ -4,7 +4,7 @@ import type { BackendConfig } from '../core/types.js'
 import type { DispatchOptions } from './handlers.js'
 import { isSingleUse, ReplayableBody } from './replayable-body.js'
 import { flattenHeaders, readContentLength, type RequestHeaders } from './request-headers.js'
-import { rewriteRequest, type Destination, type Original } from './request-rewrite.js'
+import { rewriteRequest, type Destination, type Original } from './rewrite.js'
 import type { Route } from './route.js'
 
 export class OutgoingRequest implements Original {

@@ -12,7 +12,7 @@ import type { AnyHandler, AnyHeaders, DispatchOptions, ParsedHeaders } from './h
 import { OutgoingRequest } from './outgoing-request.js'
 import { Progress } from './progress.js'
 import type { Inner, RequestContext } from './request-context.js'
-import type { Destination } from './request-rewrite.js'
+import type { Destination } from './rewrite.js'
 import { readResponseLength } from './response-headers.js'
 import { sendAttempt } from './send-attempt.js'
 import { StableController, type ControllerOwner } from './stable-controller.js'

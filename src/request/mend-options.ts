@@ -1,6 +1,6 @@
 /** What callers of another version (Node's own fetch and WebSocket, another undici) ask for that the undici inside does not take, or takes otherwise. */
 import { isCurrent, isHandler, type AnyHandler, type DispatchOptions } from './handlers.js'
-import { collapseLength } from './request-headers.js'
+import { collapseLength } from './headers.js'
 
 /**
  * The very same options nearly always.

@@ -1,8 +1,8 @@
 /** Makes one attempt's request from the caller's, always anew: nothing of another backend can be in it. */
 import type { BackendConfig } from '../core/types.js'
 import type { DispatchOptions } from './handlers.js'
-import type { RequestHeaders } from './request-headers.js'
-import { rewriteHeaders } from './request-headers.js'
+import type { RequestHeaders } from './headers.js'
+import { rewriteHeaders } from './headers.js'
 import type { Route } from './route.js'
 
 /** What a request needs to know of its backend. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { collapseLength, flattenHeaders, readContentLength, rewriteHeaders, type RequestHeaders } from '../../src/request/request-headers.js'
+import { collapseLength, flattenHeaders, readContentLength, rewriteHeaders, type RequestHeaders } from '../../src/request/headers.js'
 import { deepFreeze } from '../support/freeze.js'
 
 const credential = { name: 'api-key', value: 'ours' }

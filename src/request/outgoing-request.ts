@@ -2,7 +2,7 @@
 import { findModel, MAX_SCAN_BYTES, type ModelSpan } from '../core/scope.js'
 import type { BackendConfig } from '../core/types.js'
 import type { DispatchOptions } from './handlers.js'
-import { isSingleUse, ReplayableBody } from './replayable-body.js'
+import { isSingleUse, ReplayableBody } from './body.js'
 import { flattenHeaders, readContentLength, type RequestHeaders } from './headers.js'
 import { rewriteRequest, type Destination, type Original } from './rewrite.js'
 import type { Route } from './route.js'

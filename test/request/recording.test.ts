@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { isSingleUse, ReplayableBody } from '../../src/request/replayable-body.js'
+import { isSingleUse, ReplayableBody } from '../../src/request/body.js'
 import { isNodeStream, Recording } from '../../src/request/recording.js'
 import { turns } from '../support/until.js'
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { PassThrough, Readable, Stream } from 'node:stream'
 import { describe, test } from 'node:test'
 import { FormData as UndiciFormData } from 'undici'
-import { ReplayableBody } from '../../src/request/replayable-body.js'
+import { ReplayableBody } from '../../src/request/body.js'
 import { gate } from '../support/gate.js'
 import { turns } from '../support/until.js'
 

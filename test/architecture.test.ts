@@ -53,15 +53,15 @@ holds('core imports only core', rules.coreImportsOnlyCore, {
 
 holds('the undici layer imports core, errors, itself, undici, and types of the rest', rules.undiciImportsDownwards, {
   good: {
-    'src/request/attempt-handler.ts': "import { Agent } from 'undici'\nimport type { Backend } from '../backend.js'\nimport { type Options } from '../options.js'\n" +
+    'src/request/attempt.ts': "import { Agent } from 'undici'\nimport type { Backend } from '../backend.js'\nimport { type Options } from '../options.js'\n" +
       "import { classify } from '../core/classify.js'\nimport { CredentialError } from '../errors.js'\nimport { toRaw } from './response-headers.js'\nimport 'node:util'",
   },
   bad: [
-    { 'src/request/attempt-handler.ts': "import { DEFAULTS } from '../defaults.js'" },
-    { 'src/request/attempt-handler.ts': "import { DEFAULTS, type Options } from '../options.js'" },
-    { 'src/request/attempt-handler.ts': "import pino from 'pino'" },
-    { 'src/request/attempt-handler.ts': "import type { PriorityBalancer } from '../balancer.js'" },
-    { 'src/request/attempt-handler.ts': "import {} from '../defaults.js'" },
+    { 'src/request/attempt.ts': "import { DEFAULTS } from '../defaults.js'" },
+    { 'src/request/attempt.ts': "import { DEFAULTS, type Options } from '../options.js'" },
+    { 'src/request/attempt.ts': "import pino from 'pino'" },
+    { 'src/request/attempt.ts': "import type { PriorityBalancer } from '../balancer.js'" },
+    { 'src/request/attempt.ts': "import {} from '../defaults.js'" },
   ],
 })
 

@@ -1,5 +1,5 @@
 /** Sends one attempt: with the backend's credential, which may have to be fetched first. */
-import type { AttemptHandler } from './attempt-handler.js'
+import type { AttemptHandler } from './attempt.js'
 import { toError } from './failure.js'
 import type { OutgoingRequest } from './outgoing-request.js'
 import type { Inner } from './request-context.js'

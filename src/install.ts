@@ -3,7 +3,7 @@ import { PriorityBalancer } from './balancer.js'
 import { InstallError } from './errors.js'
 import { readGlobal, usableGlobal, writeGlobal, type FormerGlobal } from './global-dispatcher.js'
 import { resolveOptions, type BalancerOptions } from './options.js'
-import { refuse } from './request/caller-handler.js'
+import { refuse } from './request/caller.js'
 import { fromUndici } from './request/handlers.js'
 
 /** A balancer that is the process's global dispatcher, until it is uninstalled. */

@@ -5,7 +5,7 @@ import type { Acquisition, Attempt, AttemptEnd, OutcomeClass, PoolRequest, Syste
 import { BalancerClosedError } from '../errors.js'
 import type { ActiveRequest } from './active-requests.js'
 import { AttemptHandler, type AttemptOwner, type Blame } from './attempt.js'
-import { adaptCaller, type CallerHandler } from './caller-handler.js'
+import { adaptCaller, type CallerHandler } from './caller.js'
 import { CurrentAttemptHandler } from './current-attempt-handler.js'
 import { endOf, isCallersFault, toError } from './failure.js'
 import type { AnyHandler, AnyHeaders, DispatchOptions, ParsedHeaders } from './handlers.js'

@@ -1,5 +1,5 @@
 /** The answer that no backend gave: everything is throttled, come back then. */
-import type { CallerHandler } from './caller-handler.js'
+import type { CallerHandler } from './caller.js'
 import { toError } from './failure.js'
 import type { StableController, Steered } from './stable-controller.js'
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { PassThrough } from 'node:stream'
 import { test } from 'node:test'
 import type { AnyHandler } from '../../src/request/handlers.js'
-import { adaptForward } from '../../src/request/legacy-forward.js'
+import { adaptForward } from '../../src/request/pass-through.js'
 import { FakeCall } from '../support/fake-inner.js'
 import { recordingHandler, type RecorderOptions } from '../support/recording-handler.js'
 

@@ -16,7 +16,7 @@ import type { Destination } from './rewrite.js'
 import { readResponseLength } from './response-headers.js'
 import { sendAttempt } from './send-attempt.js'
 import { StableController, type ControllerOwner } from './stable-controller.js'
-import { SyntheticResponse } from './synthetic-response.js'
+import { SyntheticResponse } from './own-answers.js'
 import type { Route } from './route.js'
 
 export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner, ControllerOwner {

@@ -4,7 +4,7 @@
  */
 import { isDeepStrictEqual } from 'node:util'
 import { isStateful } from '../../../src/request/route.js'
-import { makeThrottledAnswer } from '../../../src/request/synthetic-response.js'
+import { makeThrottledAnswer } from '../../../src/request/own-answers.js'
 import { isFetch, isStream, type Exchange, type Turn } from './exchange.js'
 import { OWN_KEY, type Played, type PlayedTurn } from './played.js'
 import { SOURCE_ERROR } from './request-body.js'

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { adaptCaller } from '../../src/request/caller.js'
 import { StableController } from '../../src/request/stable-controller.js'
-import { makeThrottledAnswer, SyntheticResponse } from '../../src/request/synthetic-response.js'
+import { makeThrottledAnswer, SyntheticResponse } from '../../src/request/own-answers.js'
 import { recordingHandler, STYLES, type Hooks, type Recorder, type Style } from '../support/recording-handler.js'
 
 function play(style: Style, hooks: Hooks = {}, hasBody = true): { recorder: Recorder, log: string[] } {

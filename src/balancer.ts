@@ -5,7 +5,7 @@ import { Engine } from './engine.js'
 import { BalancerClosedError } from './errors.js'
 import type { BalancerOptions } from './options.js'
 import type { Inner } from './request/request-context.js'
-import { fromUndici, toUndici, type DispatchOptions } from './request/handlers.js'
+import { fromUndici, toUndici, type DispatchOptions } from './request/undici.js'
 import { Agent, Dispatcher, PEER_TAKES_LEGACY_HANDLERS } from './request/peer.js'
 
 /** What undici tells of connections; listeners on the balancer hear what its inner dispatcher says. */

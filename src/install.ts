@@ -4,7 +4,7 @@ import { InstallError } from './errors.js'
 import { readGlobal, usableGlobal, writeGlobal, type FormerGlobal } from './global-dispatcher.js'
 import { resolveOptions, type BalancerOptions } from './options.js'
 import { refuse } from './request/caller.js'
-import { fromUndici } from './request/handlers.js'
+import { fromUndici } from './request/undici.js'
 
 /** A balancer that is the process's global dispatcher, until it is uninstalled. */
 export interface InstalledBalancer extends PriorityBalancer {

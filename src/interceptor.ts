@@ -4,7 +4,7 @@ import type { PoolStatus } from './core/types.js'
 import { Engine } from './engine.js'
 import { InvalidOptionsError } from './errors.js'
 import type { BalancerOptions } from './options.js'
-import { fromUndici, toUndici, type AnyHandler, type DispatchOptions } from './request/handlers.js'
+import { fromUndici, toUndici, type AnyHandler, type DispatchOptions } from './request/undici.js'
 import { PEER_TAKES_LEGACY_HANDLERS } from './request/peer.js'
 
 /** One pool of backends, shared by all dispatchers that are composed with the same interceptor. */

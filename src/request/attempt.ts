@@ -13,7 +13,7 @@ import type { Attempt, AttemptEnd, System, Timer } from '../core/types.js'
 import { errors } from './peer.js'
 import type { Progress } from './progress.js'
 import type { Destination } from './rewrite.js'
-import type { AnyHandler, AnyHeaders, LegacyHandler, ParsedHeaders, RawHeaders } from './handlers.js'
+import type { AnyHandler, AnyHeaders, LegacyHandler, ParsedHeaders, RawHeaders } from './undici.js'
 import type { Steered } from './stable-controller.js'
 
 /**

@@ -1,7 +1,7 @@
 /** The caller's handler, in whichever style it was written, behind one face. */
 import type { Duplex } from 'node:stream'
-import type { AnyHandler, AnyHeaders, Controller, CurrentHandler, LegacyHandler, ParsedHeaders } from './handlers.js'
-import { isCurrent, isHandler } from './handlers.js'
+import type { AnyHandler, AnyHeaders, Controller, CurrentHandler, LegacyHandler, ParsedHeaders } from './undici.js'
+import { isCurrent, isHandler } from './undici.js'
 import { errors } from './peer.js'
 import { toParsed, toRaw } from './response-headers.js'
 import type { StableController } from './stable-controller.js'

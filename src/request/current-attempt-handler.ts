@@ -1,7 +1,7 @@
 /** An attempt's handler in the style that undici 8 wants, with the old one beside it for a dispatcher of unknown version. */
 import type { Duplex } from 'node:stream'
 import { AttemptHandler } from './attempt.js'
-import type { Controller, CurrentHandler, ParsedHeaders } from './handlers.js'
+import type { Controller, CurrentHandler, ParsedHeaders } from './undici.js'
 
 export class CurrentAttemptHandler extends AttemptHandler implements CurrentHandler {
   #controller: Controller | undefined

@@ -1,5 +1,5 @@
 /** What callers of another version (Node's own fetch and WebSocket, another undici) ask for that the undici inside does not take, or takes otherwise. */
-import { isCurrent, isHandler, type AnyHandler, type DispatchOptions } from './handlers.js'
+import { isCurrent, isHandler, type AnyHandler, type DispatchOptions } from './undici.js'
 import { collapseLength } from './headers.js'
 
 /**

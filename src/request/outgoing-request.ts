@@ -1,7 +1,7 @@
 /** The caller's request, from which every attempt's is made anew: what one backend has changed in it reaches no other. */
 import { findModel, MAX_SCAN_BYTES, type ModelSpan } from '../core/scope.js'
 import type { BackendConfig } from '../core/types.js'
-import type { DispatchOptions } from './handlers.js'
+import type { DispatchOptions } from './undici.js'
 import { isSingleUse, ReplayableBody } from './body.js'
 import { flattenHeaders, readContentLength, type RequestHeaders } from './headers.js'
 import { rewriteRequest, type Destination, type Original } from './rewrite.js'

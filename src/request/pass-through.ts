@@ -1,6 +1,6 @@
 /** A handler of the old style for a dispatcher that wants the new one: for requests that only pass through. */
 import type { Duplex } from 'node:stream'
-import { isCurrent, isHandler, type AnyHandler, type Controller, type CurrentHandler, type LegacyHandler, type ParsedHeaders } from './handlers.js'
+import { isCurrent, isHandler, type AnyHandler, type Controller, type CurrentHandler, type LegacyHandler, type ParsedHeaders } from './undici.js'
 import { toRaw } from './response-headers.js'
 
 /** The very same handler when it speaks the new style already, or is none: undici says so then. */

@@ -1,5 +1,5 @@
 /** What the caller's handler is told of the sending, as of one request, however often it is really sent. */
-import type { AnyHandler } from './handlers.js'
+import type { AnyHandler } from './undici.js'
 
 export class Progress {
   readonly #handler: AnyHandler

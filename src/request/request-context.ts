@@ -2,7 +2,7 @@
 import type { Pool } from '../core/pool.js'
 import type { System } from '../core/types.js'
 import type { ActiveRequests } from './active-requests.js'
-import type { Dispatch } from './handlers.js'
+import type { Dispatch } from './undici.js'
 import type { Destination } from './rewrite.js'
 
 /** What really sends. */

@@ -1,6 +1,6 @@
 /** Response headers between the two shapes that undici has for them. */
 import { util } from './peer.js'
-import type { AnyHeaders, ParsedHeaders, RawHeaders } from './handlers.js'
+import type { AnyHeaders, ParsedHeaders, RawHeaders } from './undici.js'
 
 export function isRaw(headers: AnyHeaders): headers is RawHeaders {
   return Array.isArray(headers)

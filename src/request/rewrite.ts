@@ -1,6 +1,6 @@
 /** Makes one attempt's request from the caller's, always anew: nothing of another backend can be in it. */
 import type { BackendConfig } from '../core/types.js'
-import type { DispatchOptions } from './handlers.js'
+import type { DispatchOptions } from './undici.js'
 import type { RequestHeaders } from './headers.js'
 import { rewriteHeaders } from './headers.js'
 import type { Route } from './route.js'

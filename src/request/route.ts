@@ -1,6 +1,6 @@
 /** Which requests are balanced, and which of them must not move: decided by the URL alone. */
 import { findDeployment } from '../core/scope.js'
-import type { DispatchOptions } from './handlers.js'
+import type { DispatchOptions } from './undici.js'
 
 /** What is compared: an origin, and a base path without a slash at its end. */
 export interface Base {

@@ -1,5 +1,5 @@
 /** The one controller that the caller's handler holds, whatever attempt is under way behind it. */
-import type { AnyHeaders, Controller } from './handlers.js'
+import type { AnyHeaders, Controller } from './undici.js'
 import { errors } from './peer.js'
 
 /** What the controller steers: the attempt whose response the caller is getting. */

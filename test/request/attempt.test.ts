@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { PassThrough } from 'node:stream'
 import { describe, test } from 'node:test'
-import type { CurrentHandler, LegacyHandler } from '../../src/request/handlers.js'
+import type { CurrentHandler, LegacyHandler } from '../../src/request/undici.js'
 import { gate } from '../support/gate.js'
 import { EAST, PAIRS, Scene, WEST } from '../support/scene.js'
 import { recordingHandler } from '../support/recording-handler.js'

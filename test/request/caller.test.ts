@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { PassThrough } from 'node:stream'
 import { describe, test } from 'node:test'
-import type { Controller, CurrentHandler, LegacyHandler } from '../../src/request/handlers.js'
+import type { Controller, CurrentHandler, LegacyHandler } from '../../src/request/undici.js'
 import { Scene } from '../support/scene.js'
 
 const raw = (...texts: string[]): Buffer[] => texts.map((text) => Buffer.from(text, 'latin1'))

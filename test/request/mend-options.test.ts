@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { CurrentHandler, DispatchOptions, LegacyHandler } from '../../src/request/handlers.js'
+import type { CurrentHandler, DispatchOptions, LegacyHandler } from '../../src/request/undici.js'
 import { mendOptions } from '../../src/request/mend-options.js'
 
 const legacy: LegacyHandler = { onConnect () {} }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { PassThrough } from 'node:stream'
 import { test } from 'node:test'
-import type { AnyHandler } from '../../src/request/handlers.js'
+import type { AnyHandler } from '../../src/request/undici.js'
 import { adaptForward } from '../../src/request/pass-through.js'
 import { FakeCall } from '../support/fake-inner.js'
 import { recordingHandler, type RecorderOptions } from '../support/recording-handler.js'

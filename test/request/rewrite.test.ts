@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { DispatchOptions } from '../../src/request/handlers.js'
+import type { DispatchOptions } from '../../src/request/undici.js'
 import { rewriteRequest, type Destination } from '../../src/request/rewrite.js'
 import { readRoute } from '../../src/request/route.js'
 import { deepFreeze } from '../support/freeze.js'

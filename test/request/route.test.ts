@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import type { DispatchOptions } from '../../src/request/handlers.js'
+import type { DispatchOptions } from '../../src/request/undici.js'
 import { isStateful, UrlMatcher } from '../../src/request/route.js'
 import { SEED } from '../support/core-arbitraries.js'
 

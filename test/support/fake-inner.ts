@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream'
-import type { AnyHandler, AnyHeaders, Controller, CurrentHandler, DispatchOptions, LegacyHandler } from '../../src/request/handlers.js'
+import type { AnyHandler, AnyHeaders, Controller, CurrentHandler, DispatchOptions, LegacyHandler } from '../../src/request/undici.js'
 import { toParsed, toRaw } from '../../src/request/response-headers.js'
 import type { Inner } from '../../src/request/request-context.js'
 import type { Style } from './recording-handler.js'

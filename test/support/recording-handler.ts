@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream'
-import type { AnyHeaders, Controller, CurrentHandler, LegacyHandler } from '../../src/request/handlers.js'
+import type { AnyHeaders, Controller, CurrentHandler, LegacyHandler } from '../../src/request/undici.js'
 
 /** Undici's two handler contracts. */
 export const STYLES = ['old', 'new'] as const

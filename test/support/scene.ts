@@ -1,7 +1,7 @@
 import { Engine } from '../../src/engine.js'
 import type { BalancerOptions } from '../../src/options.js'
 import type { BackendStatus } from '../../src/core/types.js'
-import type { DispatchOptions } from '../../src/request/handlers.js'
+import type { DispatchOptions } from '../../src/request/undici.js'
 import { FakeInner } from './fake-inner.js'
 import { recordingHandler, type Recorder, type RecorderOptions, type Style } from './recording-handler.js'
 import { VirtualSystem } from './virtual-system.js'

@@ -1,6 +1,6 @@
 /** The caller's end: handlers that do nothing but count. */
 import type { Dispatcher } from 'undici'
-import { toUndici, type CurrentHandler, type LegacyHandler, type ParsedHeaders } from '../../../src/request/handlers.js'
+import { toUndici, type CurrentHandler, type LegacyHandler, type ParsedHeaders } from '../../../src/request/undici.js'
 import { PEER_TAKES_LEGACY_HANDLERS } from '../../../src/request/peer.js'
 
 export interface Caller {

@@ -1,7 +1,7 @@
 /** Dispatchers that send nothing and answer before `dispatch` returns: what is left is what stands in front of them. */
 import { createRequire } from 'node:module'
 import { Dispatcher } from 'undici'
-import type { AnyHandler, Controller, CurrentHandler, DispatchOptions, LegacyHandler, ParsedHeaders } from '../../../src/request/handlers.js'
+import type { AnyHandler, Controller, CurrentHandler, DispatchOptions, LegacyHandler, ParsedHeaders } from '../../../src/request/undici.js'
 import { PEER_TAKES_LEGACY_HANDLERS } from '../../../src/request/peer.js'
 
 export type Answer = Readonly<Record<string, string>>

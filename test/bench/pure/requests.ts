@@ -1,5 +1,5 @@
 /** A request as the `openai` package sends it through fetch, and what Azure OpenAI and OpenAI answer. */
-import type { DispatchOptions } from '../../../src/request/handlers.js'
+import type { DispatchOptions } from '../../../src/request/undici.js'
 import type { Answer } from './null-dispatcher.js'
 
 export const ORIGIN = 'https://my-resource.openai.azure.com'

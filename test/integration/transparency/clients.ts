@@ -1,7 +1,7 @@
 /** The ways in: each sends one planned request through a dispatcher, and tells what its caller gets. */
 import type { Writable } from 'node:stream'
 import type { Dispatcher } from 'undici'
-import type { AnyHandler } from '../../../src/request/handlers.js'
+import type { AnyHandler } from '../../../src/request/undici.js'
 import type { Undici } from '../../support/majors.js'
 import { gate } from '../../support/gate.js'
 import { turns } from '../../support/until.js'

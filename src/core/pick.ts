@@ -1,7 +1,7 @@
 import type { PoolAttempt } from './attempt.js'
 import type { Backend } from './backend.js'
 import { AVAILABLE, canProbe } from './health.js'
-import type { Lane } from './lane.js'
+import type { Lane } from './scopes.js'
 import type { Ledger } from './ledger.js'
 import type { Roster } from './roster.js'
 import { Survey } from './survey.js'

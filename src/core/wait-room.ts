@@ -1,5 +1,5 @@
 import type { Backend } from './backend.js'
-import type { Lane } from './lane.js'
+import type { Lane } from './scopes.js'
 import type { Shortage } from './pick.js'
 import type { BackendConfig, PoolRequest, QueueStatus, System, Timer, WaitStatus } from './types.js'
 import type { Waiter } from './wait-queue.js'

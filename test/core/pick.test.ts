@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { Lanes } from '../../src/core/lane.js'
+import { Lanes } from '../../src/core/scopes.js'
 import { LatencyGuard } from '../../src/core/latency-guard.js'
 import type { Pacer } from '../../src/core/pacer.js'
 import { Picker } from '../../src/core/pick.js'

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Backend } from '../../src/core/backend.js'
-import { Lane } from '../../src/core/lane.js'
+import { Lane } from '../../src/core/scopes.js'
 import type { Shortage } from '../../src/core/pick.js'
 import type { BackendConfig } from '../../src/core/types.js'
 import { WaitRoom } from '../../src/core/wait-room.js'

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { Lanes } from '../../src/core/lane.js'
+import { Lanes } from '../../src/core/scopes.js'
 import { Roster } from '../../src/core/roster.js'
 import type { BackendConfig } from '../../src/core/types.js'
 import { backend, poolConfig, TestRequest } from '../support/pool-kit.js'

@@ -4,7 +4,7 @@ import { AVAILABLE, canProbe } from './health.js'
 import type { Lane } from './scopes.js'
 import type { Ledger } from './outcomes.js'
 import type { Roster } from './roster.js'
-import { Survey } from './survey.js'
+import { Survey } from './candidates.js'
 import type { BackendConfig, PoolRequest, System } from './types.js'
 
 /** Nobody can take the request now. */

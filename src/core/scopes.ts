@@ -1,6 +1,6 @@
 import { ScopeState, type Backend } from './backend.js'
 import type { Pacer } from './pacer.js'
-import { Survey } from './survey.js'
+import { Survey } from './candidates.js'
 import type { BackendConfig } from './types.js'
 import { WaitQueue } from './wait-queue.js'
 

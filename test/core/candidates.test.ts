@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { Survey } from '../../src/core/survey.js'
+import { Survey } from '../../src/core/candidates.js'
 import { VirtualSystem } from '../support/virtual-system.js'
 
 function survey(...shares: number[]): Survey {

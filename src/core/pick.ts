@@ -3,7 +3,7 @@ import type { Backend } from './backend.js'
 import { AVAILABLE, canProbe } from './health.js'
 import type { Lane } from './scopes.js'
 import type { Ledger } from './outcomes.js'
-import type { Roster } from './roster.js'
+import type { Roster } from './tiers.js'
 import { Survey } from './candidates.js'
 import type { BackendConfig, PoolRequest, System } from './types.js'
 

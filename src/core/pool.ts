@@ -6,7 +6,7 @@ import { Lanes, type Lane } from './scopes.js'
 import { Ledger } from './outcomes.js'
 import { Picker, type Shortage } from './pick.js'
 import { RetryBudget } from './retry-budget.js'
-import { Roster } from './roster.js'
+import { Roster } from './tiers.js'
 import { ScopePacer } from './scope-pacer.js'
 import { describeBackend } from './status.js'
 import type {

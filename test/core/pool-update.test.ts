@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { Roster } from '../../src/core/roster.js'
+import { Roster } from '../../src/core/tiers.js'
 import { backend, PoolKit, poolConfig, TestRequest } from '../support/pool-kit.js'
 
 describe('an update', () => {

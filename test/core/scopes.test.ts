@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Lanes } from '../../src/core/scopes.js'
-import { Roster } from '../../src/core/roster.js'
+import { Roster } from '../../src/core/tiers.js'
 import type { BackendConfig } from '../../src/core/types.js'
 import { backend, poolConfig, TestRequest } from '../support/pool-kit.js'
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { Share } from '../../src/core/share.js'
+import { Share } from '../../../src/core/pacing/rate-estimate.js'
 
 const SECOND = 1_000
 

@@ -1,6 +1,6 @@
 /** The pacing of one scope on one backend: its limits in requests and in tokens, put right by what the backend says. */
 import { LimiterSignals, type BucketSignals } from './limiter-signals.js'
-import { Limiter } from './limiter.js'
+import { Limiter } from './pacing/limiter.js'
 import type { PacedAttempt, Pacer } from './pacer.js'
 import type { AttemptEnd, OutcomeClass, ResponseHeaders, ScopeStatus, System } from './types.js'
 

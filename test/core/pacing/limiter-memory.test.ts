@@ -1,7 +1,7 @@
 /** What a limiter keeps of the past, and what it leaves out. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { Limiter } from '../../src/core/limiter.js'
+import { Limiter } from '../../../src/core/pacing/limiter.js'
 
 /** Sends whenever the limiter lets it; when the last of them went. */
 function sendAll(limiter: Limiter, from: number, to: number, stepMs = 10): number {

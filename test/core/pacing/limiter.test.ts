@@ -1,6 +1,6 @@
 import { describe, test } from 'node:test'
 import assert from 'node:assert/strict'
-import { Limiter } from '../../src/core/limiter.js'
+import { Limiter } from '../../../src/core/pacing/limiter.js'
 
 /** Sends as soon as the limiter lets it, and tells how often it did in so many milliseconds. */
 function countSends(limiter: Limiter, cost: number, from: number, forMs: number): number {

@@ -10,7 +10,7 @@
  * A limiter that is *told* the server's level with every answer (utilization, or limit, remaining and reset) believes
  * it. One that is not feels for the limit: it keeps the pace that it measured between two refusals, and grows slowly.
  */
-import { Share } from './pacing/rate-estimate.js'
+import { Share } from './rate-estimate.js'
 
 /**
  * Part of the bucket by which the margin grows at a refusal, and most of it. A bucket drains as fast at 80 % as at

@@ -1,5 +1,5 @@
 /** The pacing of one scope on one backend: its limits in requests and in tokens, put right by what the backend says. */
-import { LimiterSignals, type BucketSignals } from './limiter-signals.js'
+import { LimiterSignals, type BucketSignals } from './pacing/rate-limit-headers.js'
 import { Limiter } from './pacing/limiter.js'
 import type { PacedAttempt, Pacer } from './pacer.js'
 import type { AttemptEnd, OutcomeClass, ResponseHeaders, ScopeStatus, System } from './types.js'

@@ -1,8 +1,8 @@
 import { describe, test } from 'node:test'
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { LimiterSignals } from '../../src/core/limiter-signals.js'
-import { asRaw, SEED } from '../support/core-arbitraries.js'
+import { LimiterSignals } from '../../../src/core/pacing/rate-limit-headers.js'
+import { asRaw, SEED } from '../../support/core-arbitraries.js'
 
 const read = (headers: Record<string, string | string[]>) => new LimiterSignals().read(headers)
 

@@ -1,6 +1,6 @@
 import type { Backend, ScopeState } from './backend.js'
 import type { Probing } from './health.js'
-import type { PacedAttempt, Pacer } from './pacer.js'
+import type { PacedAttempt, Pacer } from './pacing/pacer.js'
 import type { Attempt, BackendConfig, OutcomeClass, PoolRequest } from './types.js'
 
 /** The one thing that is allocated for an attempt. Beyond what the shell may read, it carries what the pool needs until it ends. */

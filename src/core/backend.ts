@@ -1,7 +1,7 @@
 import { AVAILABLE, transition, type Health, type HealthEvent } from './health.js'
 import { largestJitterMs } from './jitter.js'
 import type { LatencyGuard } from './latency-guard.js'
-import type { Pacer } from './pacer.js'
+import type { Pacer } from './pacing/pacer.js'
 import type { Reopening } from './reopening.js'
 import type { BackendConfig } from './types.js'
 

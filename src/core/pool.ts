@@ -7,7 +7,7 @@ import { Ledger } from './outcomes.js'
 import { Picker, type Shortage } from './pick.js'
 import { RetryBudget } from './retry-budget.js'
 import { Roster } from './tiers.js'
-import { ScopePacer } from './scope-pacer.js'
+import { ScopePacer } from './pacing/scope-pacer.js'
 import { describeBackend } from './status.js'
 import type {
   Acquisition, Attempt, AttemptEnd, BackendConfig, OutcomeClass, PoolConfig, PoolListener, PoolRequest, PoolStatus,

@@ -1,5 +1,5 @@
 import { ScopeState, type Backend } from './backend.js'
-import type { Pacer } from './pacer.js'
+import type { Pacer } from './pacing/pacer.js'
 import { Survey } from './candidates.js'
 import type { BackendConfig } from './types.js'
 import { WaitQueue } from './wait-queue.js'

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Backend, ScopeState } from '../../src/core/backend.js'
-import type { Pacer } from '../../src/core/pacer.js'
+import type { Pacer } from '../../src/core/pacing/pacer.js'
 import { describeBackend } from '../../src/core/status.js'
 import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
 

@@ -1,9 +1,9 @@
 /** What the pacing of one scope makes of each thing that a backend can say or do. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { PacedAttempt } from '../../src/core/pacer.js'
-import { ScopePacer } from '../../src/core/scope-pacer.js'
-import type { AttemptEnd, OutcomeClass } from '../../src/core/types.js'
+import type { PacedAttempt } from '../../../src/core/pacing/pacer.js'
+import { ScopePacer } from '../../../src/core/pacing/scope-pacer.js'
+import type { AttemptEnd, OutcomeClass } from '../../../src/core/types.js'
 
 const BODY = 2_000
 const RATE_HEADERS = { requests: { 'x-ratelimit-reset-requests': '1' }, tokens: { 'x-ratelimit-reset-tokens': '1' } }

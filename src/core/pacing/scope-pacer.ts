@@ -1,8 +1,8 @@
 /** The pacing of one scope on one backend: its limits in requests and in tokens, put right by what the backend says. */
-import { LimiterSignals, type BucketSignals } from './pacing/rate-limit-headers.js'
-import { Limiter } from './pacing/limiter.js'
+import { LimiterSignals, type BucketSignals } from './rate-limit-headers.js'
+import { Limiter } from './limiter.js'
 import type { PacedAttempt, Pacer } from './pacer.js'
-import type { AttemptEnd, OutcomeClass, ResponseHeaders, ScopeStatus, System } from './types.js'
+import type { AttemptEnd, OutcomeClass, ResponseHeaders, ScopeStatus, System } from '../types.js'
 
 /** English text has about four bytes to a token (OpenAI's own rule of thumb). */
 const BYTES_PER_TOKEN = 4

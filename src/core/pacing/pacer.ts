@@ -1,4 +1,4 @@
-import type { AttemptEnd, OutcomeClass, ResponseHeaders, ScopeStatus } from './types.js'
+import type { AttemptEnd, OutcomeClass, ResponseHeaders, ScopeStatus } from '../types.js'
 
 /** What pacing keeps with an attempt: what it cost, and what had been sent by then. The pool's attempt is one. */
 export interface PacedAttempt {

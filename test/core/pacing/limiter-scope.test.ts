@@ -2,12 +2,12 @@
 import { describe, test } from 'node:test'
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import type { PacedAttempt } from '../../src/core/pacer.js'
-import { ScopePacer } from '../../src/core/scope-pacer.js'
-import type { OutcomeClass } from '../../src/core/types.js'
-import { FixedWindow, TokenBucket } from '../simulation/server-limiters.js'
-import { SEED } from '../support/core-arbitraries.js'
-import { VirtualSystem } from '../support/virtual-system.js'
+import type { PacedAttempt } from '../../../src/core/pacing/pacer.js'
+import { ScopePacer } from '../../../src/core/pacing/scope-pacer.js'
+import type { OutcomeClass } from '../../../src/core/types.js'
+import { FixedWindow, TokenBucket } from '../../simulation/server-limiters.js'
+import { SEED } from '../../support/core-arbitraries.js'
+import { VirtualSystem } from '../../support/virtual-system.js'
 
 const BODY = 2_000
 

@@ -13,7 +13,7 @@ import type {
   Acquisition, Attempt, AttemptEnd, BackendConfig, OutcomeClass, PoolConfig, PoolListener, PoolRequest, PoolStatus,
   ResponseHeaders, SurfaceReason, System,
 } from './types.js'
-import type { Waiter } from './wait-queue.js'
+import type { Waiter } from './queue.js'
 import { MAX_WAITERS, WaitRoom } from './wait-room.js'
 
 const WAIT = Object.freeze({ kind: 'wait' })

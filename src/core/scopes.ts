@@ -2,7 +2,7 @@ import { ScopeState, type Backend } from './backend.js'
 import type { Pacer } from './pacing/pacer.js'
 import { Survey } from './candidates.js'
 import type { BackendConfig } from './types.js'
-import { WaitQueue } from './wait-queue.js'
+import { WaitQueue } from './queue.js'
 
 /** A scope that was not used for so long is forgotten: ten times the longest rate-limit window (a minute) of the services. */
 const FORGET_AFTER_MS = 10 * 60_000

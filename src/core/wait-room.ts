@@ -2,7 +2,7 @@ import type { Backend } from './backend.js'
 import type { Lane } from './scopes.js'
 import type { Shortage } from './pick.js'
 import type { BackendConfig, PoolRequest, QueueStatus, System, Timer, WaitStatus } from './types.js'
-import type { Waiter } from './wait-queue.js'
+import type { Waiter } from './queue.js'
 
 /**
  * Most requests that may be held at once. At 100 requests a second (6,000 a minute: a large deployment's quota) and the

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { WaitQueue, type Waiter } from '../../src/core/wait-queue.js'
+import { WaitQueue, type Waiter } from '../../src/core/queue.js'
 import { SEED } from '../support/core-arbitraries.js'
 import { TestRequest } from '../support/pool-kit.js'
 

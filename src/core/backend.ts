@@ -2,7 +2,7 @@ import { AVAILABLE, transition, type Health, type HealthEvent } from './health.j
 import { largestJitterMs } from './jitter.js'
 import type { LatencyGuard } from './latency-guard.js'
 import type { Pacer } from './pacing/pacer.js'
-import type { Reopening } from './reopening.js'
+import type { Reopening } from './slow-start.js'
 import type { BackendConfig } from './types.js'
 
 /** Longer than any jitter. */

@@ -3,7 +3,7 @@ import type { Backend, ScopeState } from './backend.js'
 import { classify, isDelivered, mayBeThrottled } from './classify.js'
 import { AVAILABLE, type HealthEvent, type Probing } from './health.js'
 import { LatencyGuard } from './latency-guard.js'
-import { Reopening } from './reopening.js'
+import { Reopening } from './slow-start.js'
 import { readRetryAfter } from './retry-after.js'
 import type {
   AttemptEnd, BackendConfig, OutcomeClass, PoolConfig, PoolListener, PoolRequest, ResponseHeaders, System,

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { Reopening } from '../../src/core/reopening.js'
+import { Reopening } from '../../src/core/slow-start.js'
 import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
 
 describe('after a cooldown', () => {

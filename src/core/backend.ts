@@ -1,6 +1,6 @@
 import { AVAILABLE, transition, type Health, type HealthEvent } from './health.js'
 import { largestJitterMs } from './jitter.js'
-import type { LatencyGuard } from './latency-guard.js'
+import type { LatencyGuard } from './latency.js'
 import type { Pacer } from './pacing/pacer.js'
 import type { Reopening } from './slow-start.js'
 import type { BackendConfig } from './types.js'

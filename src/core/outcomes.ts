@@ -2,7 +2,7 @@ import { PoolAttempt } from './attempt.js'
 import type { Backend, ScopeState } from './backend.js'
 import { classify, isDelivered, mayBeThrottled } from './classify.js'
 import { AVAILABLE, type HealthEvent, type Probing } from './health.js'
-import { LatencyGuard } from './latency-guard.js'
+import { LatencyGuard } from './latency.js'
 import { Reopening } from './slow-start.js'
 import { readRetryAfter } from './retry-after.js'
 import type {

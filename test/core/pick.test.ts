@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Lanes } from '../../src/core/scopes.js'
-import { LatencyGuard } from '../../src/core/latency-guard.js'
+import { LatencyGuard } from '../../src/core/latency.js'
 import type { Pacer } from '../../src/core/pacing/pacer.js'
 import { Picker } from '../../src/core/pick.js'
 import { Roster } from '../../src/core/tiers.js'

@@ -1,6 +1,6 @@
 import { describe, test } from 'node:test'
 import assert from 'node:assert/strict'
-import { LatencyGuard } from '../../src/core/latency-guard.js'
+import { LatencyGuard } from '../../src/core/latency.js'
 import { VirtualSystem } from '../support/virtual-system.js'
 import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
 

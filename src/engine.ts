@@ -2,7 +2,7 @@
 import { Pool } from './core/pool.js'
 import type { PoolStatus, System } from './core/types.js'
 import { BalancerClosedError, InvalidOptionsError } from './errors.js'
-import { resolveOptions, updateOptions, type Backend, type BalancerOptions, type ResolvedOptions } from './options.js'
+import { resolveOptions, updateOptions, type Backend, type BalancerOptions, type ResolvedOptions } from './options/index.js'
 import { system } from './system.js'
 import { createTelemetry } from './telemetry/telemetry.js'
 import { ActiveRequests } from './request/active-requests.js'

@@ -1,5 +1,5 @@
 export { PriorityBalancer } from './balancer.js'
-export { DEFAULTS, type BackendOptions, type BalancerOptions, type CredentialOption, type Logger } from './options.js'
+export { DEFAULTS, type BackendOptions, type BalancerOptions, type CredentialOption, type Logger } from './options/index.js'
 export { BalancerClosedError, CredentialError, InstallError, InvalidOptionsError, LoadBalancerError } from './errors.js'
 export { install, type InstalledBalancer } from './install.js'
 export { priorityInterceptor, type PriorityInterceptor } from './interceptor.js'

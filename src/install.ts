@@ -2,7 +2,7 @@
 import { PriorityBalancer } from './balancer.js'
 import { InstallError } from './errors.js'
 import { readGlobal, usableGlobal, writeGlobal, type FormerGlobal } from './global-dispatcher.js'
-import { resolveOptions, type BalancerOptions } from './options.js'
+import { resolveOptions, type BalancerOptions } from './options/index.js'
 import { refuse } from './request/caller.js'
 import { fromUndici } from './request/undici.js'
 

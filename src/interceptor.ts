@@ -3,7 +3,7 @@ import type { Dispatcher } from 'undici'
 import type { PoolStatus } from './core/types.js'
 import { Engine } from './engine.js'
 import { InvalidOptionsError } from './errors.js'
-import type { BalancerOptions } from './options.js'
+import type { BalancerOptions } from './options/index.js'
 import { fromUndici, toUndici, type AnyHandler, type DispatchOptions } from './request/undici.js'
 import { PEER_TAKES_LEGACY_HANDLERS } from './request/peer.js'
 

@@ -1,8 +1,8 @@
 /** Where log lines go: the caller's logger, nowhere, or a pino of our own that is loaded when the first line is due. */
 import { createRequire } from 'node:module'
 import type * as Pino from 'pino'
-import { describe, describeKind, hasMethod } from './checks.js'
-import { DEFAULTS } from './defaults.js'
+import { describe, describeKind, hasMethod } from './options/checks.js'
+import { DEFAULTS } from './options/defaults.js'
 import { InvalidOptionsError } from './errors.js'
 
 /** The part of a pino logger that is used. */

@@ -2,7 +2,7 @@
  * `node --import openai-priority-loadbalancer/register app.js`: balancing without a line of code. The options come from
  * the JSON file that the environment variable OPENAI_LOADBALANCER_CONFIG names.
  */
-import { readConfigFile } from './config-file.js'
+import { readConfigFile } from './options/config-file.js'
 import { InvalidOptionsError } from './errors.js'
 import { install } from './install.js'
 

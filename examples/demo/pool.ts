@@ -1,4 +1,4 @@
-import { resolveOptions, type BalancerOptions } from '../../src/options.js'
+import { resolveOptions, type BalancerOptions } from '../../src/options/index.js'
 import { UsageError, type Settings, type Target } from './arguments.js'
 import { readRealOptions } from './real-backends.js'
 import { AzureSimulator } from './simulator/azure-simulator.js'

@@ -1,5 +1,5 @@
-import { readConfigFile } from '../../src/config-file.js'
-import type { BackendOptions, BalancerOptions } from '../../src/options.js'
+import { readConfigFile } from '../../src/options/config-file.js'
+import type { BackendOptions, BalancerOptions } from '../../src/options/index.js'
 import { UsageError, type Settings } from './arguments.js'
 
 /**

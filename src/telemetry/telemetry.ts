@@ -1,6 +1,6 @@
 /** Turns what the pool tells into events, for whom listens: subscribers of a channel, and the logger. */
 import type { Channel } from 'node:diagnostics_channel'
-import type { Backend } from '../backend.js'
+import type { Backend } from '../options/backend.js'
 import type { Attempt, CooldownSource, OutcomeClass, PoolListener, PoolRequest } from '../core/types.js'
 import type { LogLevel, ResolvedLogger } from '../logger.js'
 import { channels } from './channels.js'

@@ -7,7 +7,7 @@ import { Agent, EnvHttpProxyAgent, MockAgent, Pool, ProxyAgent, getGlobalDispatc
 import { PriorityBalancer } from '../../src/balancer.js'
 import { install } from '../../src/install.js'
 import { priorityInterceptor } from '../../src/interceptor.js'
-import type { BackendOptions, BalancerOptions } from '../../src/options.js'
+import type { BackendOptions, BalancerOptions } from '../../src/options/index.js'
 import { answers, failure, says } from '../support/east-and-west.js'
 import { azureClient, chat, completion, openaiClient } from '../support/openai-clients.js'
 import { startProxy } from '../support/proxy.js'

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, test, type TestContext } from 'node:test'
 import type { Agent as AgentType, Dispatcher } from 'undici'
-import type { BalancerOptions } from '../../src/options.js'
+import type { BalancerOptions } from '../../src/options/index.js'
 import { gate } from '../support/gate.js'
 import { MAJORS, type Undici } from '../support/majors.js'
 import {

@@ -1,5 +1,5 @@
 import { Engine } from '../../src/engine.js'
-import type { BalancerOptions } from '../../src/options.js'
+import type { BalancerOptions } from '../../src/options/index.js'
 import type { BackendStatus } from '../../src/core/types.js'
 import type { DispatchOptions } from '../../src/request/undici.js'
 import { FakeInner } from './fake-inner.js'

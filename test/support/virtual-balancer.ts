@@ -1,7 +1,7 @@
 import { Agent, Dispatcher } from 'undici'
 import type { PoolStatus } from '../../src/core/types.js'
 import { Engine } from '../../src/engine.js'
-import type { BalancerOptions } from '../../src/options.js'
+import type { BalancerOptions } from '../../src/options/index.js'
 import { fromUndici, toUndici } from '../../src/request/undici.js'
 import { PEER_TAKES_LEGACY_HANDLERS } from '../../src/request/peer.js'
 import type { Inner } from '../../src/request/request-context.js'

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { afterEach, describe, test } from 'node:test'
 import { inspect } from 'node:util'
-import { resolveOptions, type Backend, type Logger } from '../../src/options.js'
+import { resolveOptions, type Backend, type Logger } from '../../src/options/index.js'
 import type { Attempt, PoolListener, PoolRequest } from '../../src/core/types.js'
 import { channels, CHANNEL_PREFIX, subscribe } from '../../src/telemetry/channels.js'
 import type { BalancerEventName } from '../../src/telemetry/events.js'

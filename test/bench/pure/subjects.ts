@@ -2,7 +2,7 @@
 import { Dispatcher, interceptors, RetryAgent } from 'undici'
 import { PriorityBalancer } from '../../../src/balancer.js'
 import { priorityInterceptor } from '../../../src/interceptor.js'
-import type { BackendOptions } from '../../../src/options.js'
+import type { BackendOptions } from '../../../src/options/index.js'
 import type { DispatchOptions } from '../../../src/request/undici.js'
 import type { Answer } from './null-dispatcher.js'
 import { ANSWER, ANSWER_WITH_LIMITS, DEPLOYMENT_PATH, makeIterable, makeRequest, ORIGIN, V1_PATH } from './requests.js'

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { inspect } from 'node:util'
-import { Credential, readCredential } from '../src/credential.js'
-import { CredentialError, InvalidOptionsError } from '../src/errors.js'
+import { Credential, readCredential } from '../../src/options/credential.js'
+import { CredentialError, InvalidOptionsError } from '../../src/errors.js'
 
 const SECRET = 'sk-PLANTED-secret'
 

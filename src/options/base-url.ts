@@ -1,6 +1,6 @@
 /** Base URLs: what a request's URL starts with, and what takes its place. */
 import { describeUrl } from './checks.js'
-import { InvalidOptionsError } from './errors.js'
+import { InvalidOptionsError } from '../errors.js'
 
 /** A base URL in normal form: lower-case host, no default port, no slash at the end. */
 export interface BaseUrl {

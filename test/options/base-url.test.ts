@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { parseBaseUrl } from '../src/base-url.js'
-import { InvalidOptionsError } from '../src/errors.js'
+import { parseBaseUrl } from '../../src/options/base-url.js'
+import { InvalidOptionsError } from '../../src/errors.js'
 
 const failure = (value: unknown): InvalidOptionsError => {
   try {

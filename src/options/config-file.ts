@@ -1,8 +1,8 @@
 /** Options from a JSON file, for processes that get their balancing without a line of code. */
 import { readFileSync } from 'node:fs'
 import { describe, describeKind } from './checks.js'
-import { InvalidOptionsError } from './errors.js'
-import { resolveOptions, type BalancerOptions } from './options.js'
+import { InvalidOptionsError } from '../errors.js'
+import { resolveOptions, type BalancerOptions } from './index.js'
 
 /** The options that hold a secret, and may name an environment variable instead: `{ "env": "KEY_WEST" }`. */
 const SECRETS = ['apiKey', 'bearerToken'] as const

@@ -1,10 +1,10 @@
 /** One backend, as it was configured: who it is, and with which credential it is spoken to. */
-import type { BackendConfig } from './core/types.js'
+import type { BackendConfig } from '../core/types.js'
 import { parseBaseUrl, type BaseUrl } from './base-url.js'
 import { checkBoolean, checkInteger, checkNumber, describe, describeKind, joinPath, readOptions, readStrings } from './checks.js'
 import { readCredential, type Credential, type CredentialOption } from './credential.js'
 import { DEFAULTS } from './defaults.js'
-import { InvalidOptionsError } from './errors.js'
+import { InvalidOptionsError } from '../errors.js'
 
 /** One backend among `backends`. */
 export interface BackendOptions {

@@ -3,17 +3,17 @@ import type { Dispatcher } from 'undici'
 import { Backend, type BackendOptions } from './backend.js'
 import { parseBaseUrl, type BaseUrl } from './base-url.js'
 import { OPTIONS, checkBoolean, checkDuration, checkInteger, checkNumber, describeKind, hasMethod, readList, readOptions } from './checks.js'
-import type { PoolConfig } from './core/types.js'
+import type { PoolConfig } from '../core/types.js'
 import { DEFAULTS } from './defaults.js'
-import { InvalidOptionsError } from './errors.js'
-import { resolveLogger, type Logger, type ResolvedLogger } from './logger.js'
+import { InvalidOptionsError } from '../errors.js'
+import { resolveLogger, type Logger, type ResolvedLogger } from '../logger.js'
 import { findWarnings } from './pool-warnings.js'
 
 export { Backend, type BackendOptions } from './backend.js'
 export { type BaseUrl } from './base-url.js'
 export { Credential, type CredentialOption } from './credential.js'
 export { DEFAULTS } from './defaults.js'
-export { type Logger } from './logger.js'
+export { type Logger } from '../logger.js'
 
 /** Options of `install`, `PriorityBalancer` and `priorityInterceptor`. They are copied: later changes to the object have no effect. */
 export interface BalancerOptions {

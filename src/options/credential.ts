@@ -1,6 +1,6 @@
 /** A backend's own credential: a key or token that is known, or a function that fetches one. */
 import { describeKind } from './checks.js'
-import { CredentialError, InvalidOptionsError } from './errors.js'
+import { CredentialError, InvalidOptionsError } from '../errors.js'
 
 /**
  * A secret, or a function that gives one, at once or as a promise. The function is asked for every attempt, so it

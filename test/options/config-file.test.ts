@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { inspect } from 'node:util'
-import { readConfigFile } from '../src/config-file.js'
-import { InvalidOptionsError } from '../src/errors.js'
-import { resolveOptions } from '../src/options.js'
+import { readConfigFile } from '../../src/options/config-file.js'
+import { InvalidOptionsError } from '../../src/errors.js'
+import { resolveOptions } from '../../src/options/index.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'oplb-config-'))
 after(() => { rmSync(folder, { recursive: true }) })

@@ -2,9 +2,9 @@
  * Reading a caller's options: each property is read once, nothing is written, and whatever is wrong becomes an
  * `InvalidOptionsError` that names the option, the rule and the value.
  */
-import { InvalidOptionsError } from './errors.js'
+import { InvalidOptionsError } from '../errors.js'
 import { findNearest } from './nearest.js'
-import { MAX_TIMER_MS } from './system.js'
+import { MAX_TIMER_MS } from '../system.js'
 
 /** What the options object as a whole is called in messages. */
 export const OPTIONS = 'options'

@@ -1,16 +1,16 @@
 // `npm run test:mutation`: does a test fail when the code is wrong? Stryker changes one thing at a time in src/core and
-// src/undici and runs the unit tests that pass there. Not part of CI: it takes minutes. One file:
+// src/request and runs the unit tests that pass there. Not part of CI: it takes minutes. One file:
 // `npm run test:mutation -- --mutate src/core/decide.ts`. With INTEGRATION=1 in the environment the tests over sockets run as
 // well, which takes an hour. Needs Node 22.15 or newer. The report is in reports/mutation; what may survive, and why, is in
 // surviving-mutants.md.
 import { cpus } from 'node:os'
 
-const unit = ['test/core/!(pool-properties).test.ts', 'test/core/pool-properties.test.ts', 'test/undici/*.test.ts', 'test/balancer-events.test.ts']
+const unit = ['test/core/!(pool-properties).test.ts', 'test/core/pool-properties.test.ts', 'test/request/*.test.ts', 'test/balancer-events.test.ts']
 const integration = ['abort', 'bodies', 'dispatchers', 'faults', 'handler-contract', 'observability', 'outcomes', 'python-parity', 'security']
   .map((name) => `test/integration/${name}.test.ts`)
 
 export default {
-  mutate: ['src/core/**/*.ts', 'src/undici/**/*.ts'],
+  mutate: ['src/core/**/*.ts', 'src/request/**/*.ts'],
   testRunner: 'mocha',
   plugins: ['@stryker-mutator/mocha-runner'],
   mochaOptions: {

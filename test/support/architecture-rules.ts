@@ -4,7 +4,7 @@ import type { SourceFile } from './source-files.js'
 type Rule = (files: readonly SourceFile[]) => string[]
 
 const inCore = (path: string | undefined): boolean => path?.startsWith('src/core/') ?? false
-const inUndici = (path: string | undefined): boolean => path?.startsWith('src/undici/') ?? false
+const inRequest = (path: string | undefined): boolean => path?.startsWith('src/request/') ?? false
 const inTelemetry = (path: string | undefined): boolean => path?.startsWith('src/telemetry/') ?? false
 
 /** Made of the parts below; they may know the shell, the shell may not know them. */
@@ -19,16 +19,16 @@ function imports (of: (path: string) => boolean, why: string, allowed: (file: st
 
 export const coreImportsOnlyCore: Rule = imports(inCore, 'core imports only core', (file) => inCore(file))
 
-export const undiciImportsDownwards: Rule = imports(inUndici, 'the undici layer imports core, errors, itself, undici and node, and types', (file, specifier, typeOnly) => {
+export const requestImportsDownwards: Rule = imports(inRequest, 'a request imports core, errors, itself, undici and node, and types', (file, specifier, typeOnly) => {
   if (file === undefined) return specifier === 'undici' || specifier.startsWith('node:')
-  if (inUndici(file) || inCore(file) || file === 'src/errors.ts') return true
+  if (inRequest(file) || inCore(file) || file === 'src/errors.ts') return true
   return typeOnly && !ENTRY_POINTS.has(file)
 })
 
 export const telemetryImportsDownwards: Rule = imports(inTelemetry, 'telemetry imports itself, errors, packages and types', (file, specifier, typeOnly) => {
   if (file === undefined) return specifier !== 'undici'
   if (inTelemetry(file) || file === 'src/errors.ts') return true
-  return typeOnly && !inUndici(file) && !ENTRY_POINTS.has(file)
+  return typeOnly && !inRequest(file) && !ENTRY_POINTS.has(file)
 })
 
 export const nobodyImportsTheIndex: Rule = imports(() => true, 'index.ts is for users', (file) => file !== 'src/index.ts')
@@ -83,7 +83,7 @@ export const coreIsPureAndSynchronous: Rule = (files) => files.filter(({ path })
   ...mutableTopLevel.map(({ name, line }) => `${path}:${line} keeps state in ${name}: core's state is in its objects`),
 ])
 
-export const MAX_LINES = 250
+export const MAX_LINES = 350
 
 export const filesAreShort: Rule = (files) => files.filter(({ lines }) => lines > MAX_LINES).map(({ path, lines }) => `${path} has ${lines} lines, more than ${MAX_LINES}`)
 

@@ -113,7 +113,7 @@ describe('an outcome', () => {
     const kit = two()
     for (const end of ['broken', 'connection', 'timeout'] satisfies AttemptEnd[]) {
       const attempt = kit.send()
-      kit.pool.headers(attempt, 200, {}, kit.now)
+      kit.headers(attempt, 200)
       kit.settle(attempt, end)
     }
     const { failures, successes, state } = kit.statusOf('a')
@@ -125,7 +125,7 @@ describe('an outcome', () => {
     const kit = two()
     for (const end of ['broken', 'completed', 'aborted'] satisfies AttemptEnd[]) {
       const attempt = kit.send(new TestRequest({ scope: end }))
-      kit.pool.headers(attempt, 429, {}, kit.now)
+      kit.headers(attempt, 429)
       kit.settle(attempt, end)
     }
     const { failures, throttled, inFlight } = kit.statusOf('a')
@@ -136,15 +136,15 @@ describe('an outcome', () => {
   test('each attempt is settled once, and its headers count once', () => {
     const kit = two()
     const attempt = kit.send()
-    assert.equal(kit.pool.headers(attempt, 200, {}, kit.now), 'success')
-    assert.equal(kit.pool.headers(attempt, 500, {}, kit.now), 'success')
+    assert.equal(kit.headers(attempt, 200), 'success')
+    assert.equal(kit.headers(attempt, 500), 'success')
     kit.settle(attempt, 'completed')
     kit.settle(attempt, 'broken')
     const { successes, failures, inFlight } = kit.statusOf('a')
     assert.deepEqual({ successes, failures, inFlight }, { successes: 1, failures: 0, inFlight: 0 })
     const aborted = kit.send()
     kit.settle(aborted, 'aborted')
-    assert.equal(kit.pool.headers(aborted, 200, {}, kit.now), 'ignored')
+    assert.equal(kit.headers(aborted, 200), 'ignored')
     assert.equal(kit.statusOf('a').successes, 1)
   })
 
@@ -158,7 +158,7 @@ describe('an outcome', () => {
   test('in-flight ends when the body ends, not at the headers', () => {
     const kit = two()
     const attempt = kit.send()
-    kit.pool.headers(attempt, 200, {}, kit.now)
+    kit.headers(attempt, 200)
     assert.equal(kit.statusOf('a').inFlight, 1)
     kit.settle(attempt, 'completed')
     assert.equal(kit.statusOf('a').inFlight, 0)

@@ -101,7 +101,7 @@ describe('those who wait are looked after', () => {
     kit.throttle('', 9_000)
     const request = new TestRequest()
     assert.equal(kit.acquire(request).kind, 'wait')
-    kit.pool.headers(old, 200, {}, kit.now)
+    kit.headers(old, 200)
     kit.system.advance(1)
     assert.equal(request.wakes, 1)
     assert.equal(kit.send(request).backend.name, 'a')

@@ -92,7 +92,7 @@ class World {
         const one = this.live[step.which % this.live.length]
         if (one === undefined || this.answered.has(one.attempt)) break
         this.answered.add(one.attempt)
-        const outcome = kit.pool.headers(one.attempt, step.status, step.headers, kit.now)
+        const outcome = kit.headers(one.attempt, step.status, step.headers)
         if (outcome !== 'success' && outcome !== 'answered') this.failed.add(one.request)
         break
       }

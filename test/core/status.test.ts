@@ -52,7 +52,7 @@ describe('the status', () => {
     const attempt = kit.send(new TestRequest({ scope: 'y' }))
     kit.system.advance(12.5)
     kit.answer(attempt, 200)
-    kit.pool.headers(streaming, 200, {}, kit.now)
+    kit.headers(streaming, 200)
     kit.system.advance(1)
     kit.answer(kit.send(new TestRequest({ scope: 'y' })), 400)
     kit.answer(kit.send(new TestRequest({ scope: 'y' })), 500)

@@ -108,9 +108,14 @@ export class PoolKit {
     return acquired
   }
 
+  /** Response headers, of which the body is still to come. */
+  headers(attempt: Attempt, status: number, headers: ResponseHeaders = {}): OutcomeClass {
+    return this.pool.headers(attempt, status, headers, this.now)
+  }
+
   /** Response headers, and nothing after them. */
   answer(attempt: Attempt, status: number, headers: ResponseHeaders = {}): OutcomeClass {
-    const outcome = this.pool.headers(attempt, status, headers, this.now)
+    const outcome = this.headers(attempt, status, headers)
     this.pool.settle(attempt, 'completed', this.now)
     return outcome
   }
@@ -125,6 +130,27 @@ export class PoolKit {
     for (const wait of waits) this.answer(this.send(request), 429, { 'retry-after-ms': String(wait) })
   }
 
+  /** A request that is bound to the home backend, whose answer tells it to be left alone for so long. */
+  coolHome(waitMs: number, scope = ''): void {
+    this.answer(this.send(new TestRequest({ scope, pinned: true })), 429, { 'retry-after-ms': String(waitMs) })
+  }
+
+  /** From here on chance says this, and the same again and again: 0 takes all jitter away. */
+  setChance(value: number): void {
+    this.system.random = () => value
+  }
+
+  /** Where a number of requests go that come at once and are all given up again. */
+  count(times: number, scope = ''): Record<string, number> {
+    const counts: Record<string, number> = {}
+    for (let i = 0; i < times; i++) {
+      const attempt = this.send(new TestRequest({ scope }))
+      counts[attempt.backend.name] = (counts[attempt.backend.name] ?? 0) + 1
+      this.settle(attempt, 'aborted')
+    }
+    return counts
+  }
+
   statusOf(name: string): BackendStatus {
     const status = this.pool.status(this.now).backends.find((one) => one.name === name)
     if (status === undefined) assert.fail(`there is no backend ${name}`)
@@ -133,5 +159,16 @@ export class PoolKit {
 
   update(backends: readonly BackendConfig[], more: Partial<PoolConfig> = {}): void {
     this.pool.update({ ...poolConfig(backends), ...more }, this.now)
+  }
+}
+
+/** That each got its share of all, within four standard deviations: one run in 16,000 is further off by chance. */
+export function assertShares(counts: Readonly<Record<string, number>>, shares: Readonly<Record<string, number>>): void {
+  const times = Object.values(counts).reduce((sum, count) => sum + count, 0)
+  const total = Object.values(shares).reduce((sum, share) => sum + share, 0)
+  for (const [name, share] of Object.entries(shares)) {
+    const expected = share / total
+    const deviation = Math.abs((counts[name] ?? 0) / times - expected)
+    assert.ok(deviation <= 4 * Math.sqrt(expected * (1 - expected) / times), `${name}: ${counts[name]} of ${times}, expected ${expected * times}`)
   }
 }

@@ -6,6 +6,9 @@ import type {
 } from '../../src/core/types.js'
 import { VirtualSystem } from './virtual-system.js'
 
+/** No pool holds more requests than this at once. */
+export const MOST_WAITERS = 1_024
+
 /** A backend as the core knows it, from as little as a test has to say. */
 export function backend(name: string, priority = 1, more: Partial<BackendConfig> = {}): BackendConfig {
   return { name, url: `https://${name}.example`, priority, weight: 1, ownsCredential: false, models: undefined, ...more }

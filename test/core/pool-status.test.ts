@@ -111,8 +111,8 @@ describe('the status of pacing', () => {
 
   test('calls a scope paced while the next request would have to wait for its limit', () => {
     const kit = new PoolKit([backend('a')], { pacing: true })
-    tell(kit, 'free', [100, 90, 80])
-    tell(kit, 'short', [100, 50, 0])
+    tell(kit, 'free', [99, 89, 79])
+    tell(kit, 'short', [99, 50, 0])
     const { state, scopes } = kit.statusOf('a')
     assert.equal(state, 'available')
     for (const { pace } of scopes) assert.deepEqual(pace.map(({ dimension, perSecond }) => [dimension, perSecond > 0]), [['requests', true]])

@@ -5,6 +5,9 @@
 // surviving-mutants.md.
 import { cpus } from 'node:os'
 
+// Every mutant meets the same examples.
+process.env.SEED ??= '1'
+
 const unit = ['test/core/!(pool-properties).test.ts', 'test/core/pool-properties.test.ts', 'test/request/*.test.ts', 'test/balancer-events.test.ts']
 const integration = ['abort', 'bodies', 'dispatchers', 'faults', 'handler-contract', 'observability', 'outcomes', 'python-parity', 'security']
   .map((name) => `test/integration/${name}.test.ts`)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { AVAILABLE, canProbe, transition, type Health, type HealthEvent } from '../../src/core/health.js'
-import { SEED } from '../support/core-arbitraries.js'
+import { SEED } from '../support/seed.js'
 
 /** Takes the events one after the other, at time 0 but for those that say otherwise; the jitter is half of its bound. */
 function after(...events: (HealthEvent | [HealthEvent, { at?: number; isProbe?: boolean }])[]): Health {

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import type { Attempt, AttemptEnd, BackendConfig, PoolConfig } from '../../src/core/types.js'
-import { retryHeaders, SEED } from '../support/core-arbitraries.js'
+import { retryHeaders } from '../support/core-arbitraries.js'
+import { SEED } from '../support/seed.js'
 import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
 
 const STATUSES = [200, 200, 200, 201, 400, 401, 408, 429, 429, 500, 503]

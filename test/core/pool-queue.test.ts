@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { SEED } from '../support/core-arbitraries.js'
+import { SEED } from '../support/seed.js'
 import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
 
 const WAIT_MS = 10_000

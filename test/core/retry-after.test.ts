@@ -3,7 +3,8 @@ import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { isRetryHeader, readRetryAfter } from '../../src/core/retry-after.js'
 import type { ResponseHeaders } from '../../src/core/types.js'
-import { anyHeaders, asRaw, retryHeaders, SEED } from '../support/core-arbitraries.js'
+import { anyHeaders, asRaw, retryHeaders } from '../support/core-arbitraries.js'
+import { SEED } from '../support/seed.js'
 import { VirtualSystem } from '../support/virtual-system.js'
 
 const NOW = Date.UTC(1994, 10, 9, 8, 49, 0)

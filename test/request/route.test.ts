@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import type { DispatchOptions } from '../../src/request/undici.js'
 import { isStateful, UrlMatcher } from '../../src/request/route.js'
-import { SEED } from '../support/core-arbitraries.js'
+import { SEED } from '../support/seed.js'
 
 const createMatcher = (): UrlMatcher => new UrlMatcher([
   { origin: 'https://east.example', basePath: '/openai' },

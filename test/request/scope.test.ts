@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { SEED } from '../support/core-arbitraries.js'
+import { SEED } from '../support/seed.js'
 import { EAST, Scene } from '../support/scene.js'
 
 /** The model is looked for within so many bytes of a body. */

@@ -2,23 +2,21 @@
 import { Pool } from './core/pool.js'
 import type { PoolStatus, System } from './core/types.js'
 import { BalancerClosedError, InvalidOptionsError } from './errors.js'
-import { resolveOptions, updateOptions, type Backend, type BalancerOptions, type ResolvedOptions } from './options/index.js'
+import { resolveOptions, updateOptions, type BalancerOptions, type ResolvedOptions } from './options/index.js'
 import { system } from './system.js'
-import { createTelemetry } from './telemetry/telemetry.js'
-import { ActiveRequests } from './request/active-requests.js'
-import { BalancedRequest } from './request/request.js'
+import type { Inner } from './request/attempt.js'
 import { refuse } from './request/caller.js'
 import { toError } from './request/failure.js'
-import type { AnyHandler, DispatchOptions } from './request/undici.js'
-import { adaptForward } from './request/pass-through.js'
-import { mendOptions } from './request/mend-options.js'
-import type { Inner, RequestContext } from './request/request-context.js'
+import { adaptHandler, adaptOptions } from './request/pass-through.js'
+import { BalancedRequest, type RequestContext } from './request/request.js'
 import { UrlMatcher } from './request/route.js'
+import { checkHandler, type AnyHandler, type DispatchOptions } from './request/undici.js'
+import { Telemetry } from './telemetry/telemetry.js'
 
 export class Engine implements RequestContext {
   readonly system: System
-  readonly pool: Pool<Backend>
-  readonly requests = new ActiveRequests()
+  readonly pool: Pool
+  readonly requests = new Set<BalancedRequest>()
 
   #options: ResolvedOptions
   #matcher: UrlMatcher
@@ -30,7 +28,7 @@ export class Engine implements RequestContext {
     this.system = world
     this.#options = resolveOptions(options)
     this.#matcher = new UrlMatcher(this.#options.intercept)
-    this.pool = new Pool(this.#options, world, createTelemetry(this.#options.logger))
+    this.pool = new Pool(this.#options, world, new Telemetry(this.#options.logger))
     this.#warn([])
   }
 
@@ -52,15 +50,16 @@ export class Engine implements RequestContext {
 
   /** A request for the pool goes through the backends; any other one goes on to `inner` as it came. */
   dispatch(inner: Inner, given: DispatchOptions, handler: AnyHandler): boolean {
-    const opts = mendOptions(given, handler, inner.takesLegacy)
+    const opts = adaptOptions(given, handler, inner.takesLegacy)
     const route = this.#matcher.match(opts)
-    if (route === undefined) return inner.dispatch(opts, inner.takesLegacy ? handler : adaptForward(handler))
+    if (route === undefined) return inner.dispatch(opts, inner.takesLegacy ? handler : adaptHandler(handler))
     if (this.#closed) return refuse(handler, new BalancerClosedError())
     let request: BalancedRequest
     try {
+      checkHandler(handler, opts)
       request = new BalancedRequest(this, inner, opts, route, handler)
     } catch (error) {
-      // No handler at all, headers that throw when they are read: told as undici tells it.
+      // No handler, or one that lacks what it will be told; headers that throw when they are read: told as undici tells it.
       return refuse(handler, toError(error))
     }
     return request.start()
@@ -95,7 +94,14 @@ export class Engine implements RequestContext {
   /** Like `close`, but requests under way are aborted with this error. */
   destroy(error: Error): Promise<void> {
     const idle = this.close()
-    this.requests.abortAll(error)
+    for (const request of [...this.requests]) {
+      try {
+        request.abort(error)
+      } catch (thrown) {
+        // What one caller's handler throws must not keep the others from hearing of their end.
+        queueMicrotask(() => { throw thrown })
+      }
+    }
     return idle
   }
 

@@ -4,7 +4,7 @@ import { InstallError } from './errors.js'
 import { readGlobal, usableGlobal, writeGlobal, type FormerGlobal } from './global-dispatcher.js'
 import { resolveOptions, type BalancerOptions } from './options/index.js'
 import { refuse } from './request/caller.js'
-import { fromUndici } from './request/undici.js'
+import type { AnyHandler } from './request/undici.js'
 
 /** A balancer that is the process's global dispatcher, until it is uninstalled. */
 export interface InstalledBalancer extends PriorityBalancer {
@@ -134,7 +134,7 @@ function seesFetch(balancer: PriorityBalancer): boolean {
   let seen = false
   balancer.dispatch = (_opts, handler) => {
     seen = true
-    return refuse(fromUndici(handler), new InstallError('Asked only whether fetch gets here.'))
+    return refuse(handler as unknown as AnyHandler, new InstallError('Asked only whether fetch gets here.'))
   }
   globalThis.fetch(PROBE_URL).catch(() => {})
   // The method of the class again.

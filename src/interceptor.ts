@@ -4,8 +4,7 @@ import type { PoolStatus } from './core/types.js'
 import { Engine } from './engine.js'
 import { InvalidOptionsError } from './errors.js'
 import type { BalancerOptions } from './options/index.js'
-import { fromUndici, toUndici, type AnyHandler, type DispatchOptions } from './request/undici.js'
-import { PEER_TAKES_LEGACY_HANDLERS } from './request/peer.js'
+import { type AnyHandler, type DispatchOptions, PEER_TAKES_LEGACY_HANDLERS } from './request/undici.js'
 
 /** One pool of backends, shared by all dispatchers that are composed with the same interceptor. */
 export interface PriorityInterceptor {
@@ -33,13 +32,13 @@ export function priorityInterceptor(options: Omit<BalancerOptions, 'dispatcher'>
   const engine = new Engine(options)
   const interceptor = (dispatch: Dispatcher.Dispatch): Dispatcher.Dispatch => {
     const inner = {
-      dispatch: (opts: DispatchOptions, handler: AnyHandler) => dispatch(opts as Dispatcher.DispatchOptions, toUndici(handler)),
+      dispatch: (opts: DispatchOptions, handler: AnyHandler) => dispatch(opts as Dispatcher.DispatchOptions, handler as never),
       takesLegacy: PEER_TAKES_LEGACY_HANDLERS,
       // Not to be seen from inside compose(); undici hands the mock's body over by itself there.
       isMockActive: false,
     }
     // undici asks for exactly two parameters.
-    return (opts, handler) => engine.dispatch(inner, opts as DispatchOptions, fromUndici(handler))
+    return (opts, handler) => engine.dispatch(inner, opts as DispatchOptions, handler as unknown as AnyHandler)
   }
   return Object.assign(interceptor, {
     status: () => engine.status(),

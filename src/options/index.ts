@@ -95,7 +95,8 @@ const KNOWN = [
 type Given = Partial<Record<(typeof KNOWN)[number], unknown>>
 
 /** Options that were checked and completed. Frozen. */
-export interface ResolvedOptions extends PoolConfig<Backend> {
+export interface ResolvedOptions extends PoolConfig {
+  readonly backends: readonly Backend[]
   /** Longest base path first, so that the first match is the longest. */
   readonly intercept: readonly BaseUrl[]
   readonly dispatcher: Dispatcher | undefined

@@ -5,8 +5,7 @@ import fc from 'fast-check'
 import { Agent } from 'undici'
 import { InvalidOptionsError } from '../../src/errors.js'
 import { findNearest } from '../../src/options/nearest.js'
-import type { Backend, BalancerOptions } from '../../src/options/index.js'
-import { Credential, DEFAULTS, resolveOptions, updateOptions } from '../../src/options/index.js'
+import { type Backend, type BalancerOptions, Credential, DEFAULTS, resolveOptions, updateOptions } from '../../src/options/index.js'
 
 const east = { url: 'https://east.openai.azure.com/openai/v1', priority: 1 }
 const west = { url: 'https://west.openai.azure.com/openai/v1', priority: 2 }

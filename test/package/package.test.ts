@@ -7,8 +7,7 @@ import { join, posix } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { publint } from 'publint'
 import { startScriptedBackend } from '../support/scripted-backend.js'
-import { binary, createConsumer, packProject, repack, root, runNode } from './packed-project.js'
-import type { PackedProject } from './packed-project.js'
+import { binary, createConsumer, type PackedProject, packProject, repack, root, runNode } from './packed-project.js'
 
 /** Half as much again as it is today: a stray file, a bundled dependency or source maps would show. */
 const MAX_TARBALL_BYTES = 108 * 1_024

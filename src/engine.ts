@@ -1,8 +1,8 @@
 /** What the class and the interceptor have in common: one pool, and the question which requests are its own. */
 import { Pool } from './core/pool.js'
 import type { PoolStatus, System } from './core/types.js'
-import { BalancerClosedError, InvalidOptionsError } from './errors.js'
-import { resolveOptions, updateOptions, type Backend, type BalancerOptions, type ResolvedOptions } from './options/index.js'
+import { BalancerClosedError } from './errors.js'
+import { updateOptions, type BalancerOptions, type ConfiguredBackend, type ResolvedOptions } from './options/index.js'
 import { system } from './system.js'
 import { createTelemetry } from './telemetry/telemetry.js'
 import { ActiveRequests } from './request/active-requests.js'
@@ -17,7 +17,7 @@ import { UrlMatcher } from './request/route.js'
 
 export class Engine implements RequestContext {
   readonly system: System
-  readonly pool: Pool<Backend>
+  readonly pool: Pool<ConfiguredBackend>
   readonly requests = new ActiveRequests()
 
   #options: ResolvedOptions
@@ -25,12 +25,11 @@ export class Engine implements RequestContext {
   #closed = false
   #idle: (() => void)[] = []
 
-  /** @throws InvalidOptionsError */
-  constructor(options: BalancerOptions, world: System = system) {
+  constructor(options: ResolvedOptions, world: System = system) {
     this.system = world
-    this.#options = resolveOptions(options)
-    this.#matcher = new UrlMatcher(this.#options.intercept)
-    this.pool = new Pool(this.#options, world, createTelemetry(this.#options.logger))
+    this.#options = options
+    this.#matcher = new UrlMatcher(options.intercept)
+    this.pool = new Pool(options, world, createTelemetry(options.logger))
     this.#warn([])
   }
 
@@ -73,9 +72,6 @@ export class Engine implements RequestContext {
 
   /** See `PriorityBalancer.update`. @param approve throws when the options are not to be taken; nothing has changed then. */
   update(changes: Partial<BalancerOptions>, approve: (options: ResolvedOptions) => void = () => {}): void {
-    for (const fixed of ['dispatcher', 'logger'] as const) {
-      if (fixed in changes) throw new InvalidOptionsError(fixed, 'cannot be changed by update(): make a new balancer', 'a new value')
-    }
     const options = updateOptions(this.#options, changes)
     approve(options)
     const known = this.#options.warnings

@@ -1,8 +1,12 @@
-/** The one-liner: every fetch of the process goes through a balancer. */
-import { PriorityBalancer } from './balancer.js'
+/**
+ * The one-liner: every fetch of the process goes through a balancer, from one line at start-up on. It has to get in the way
+ * of all of them or say that it cannot, leave in force what was there before, and put it back; and several balancers in one
+ * process, also of several copies of this package, must not decide on each other's requests.
+ */
+import { Prepared, PriorityBalancer } from './balancer.js'
 import { InstallError } from './errors.js'
 import { readGlobal, usableGlobal, writeGlobal, type FormerGlobal } from './global-dispatcher.js'
-import { resolveOptions, type BalancerOptions } from './options/index.js'
+import { resolveOptions, type BalancerOptions, type ResolvedOptions } from './options/index.js'
 import { refuse } from './request/caller.js'
 import { fromUndici } from './request/undici.js'
 
@@ -29,13 +33,16 @@ const REGISTRY = Symbol.for('openai-priority-loadbalancer.installed')
  * Nothing has been changed then.
  */
 export function install(options: BalancerOptions): InstalledBalancer {
-  const { intercept, backends } = resolveOptions(options)
-  refuseOverlap(intercept.map((base) => base.href), installed())
+  return installResolved(resolveOptions(options))
+}
+
+/** `install` for options that were resolved where they came in: in a file, for `register`. */
+export function installResolved(options: ResolvedOptions): InstalledBalancer {
+  refuseOverlap(options, installed())
   const former = readGlobal()
   const isOnTop = options.dispatcher === undefined
-  if (isOnTop) refuseLoops(backends.map((backend) => backend.url), installed())
-  const dispatcher = options.dispatcher ?? usableGlobal(former)
-  const balancer = new Installed(dispatcher === undefined ? options : { ...options, dispatcher }, former, isOnTop)
+  if (isOnTop) refuseLoops(options, installed())
+  const balancer = new Installed(new Prepared(options, options.dispatcher ?? usableGlobal(former)), former, isOnTop)
   balancer.put()
   return balancer
 }
@@ -46,8 +53,8 @@ class Installed extends PriorityBalancer implements InstalledBalancer {
   readonly #isOnTop: boolean
   #uninstalled: Promise<void> | undefined
 
-  constructor(options: BalancerOptions, former: FormerGlobal, isOnTop: boolean) {
-    super(options)
+  constructor(prepared: Prepared, former: FormerGlobal, isOnTop: boolean) {
+    super(prepared)
     this.#former = former
     this.#isOnTop = isOnTop
   }
@@ -81,10 +88,10 @@ class Installed extends PriorityBalancer implements InstalledBalancer {
     await this.close()
   }
 
-  protected override approve(intercept: readonly string[], backends: readonly string[]): void {
+  protected override approve(next: ResolvedOptions): void {
     const all = installed()
-    refuseOverlap(intercept, all.filter((balancer) => balancer !== this))
-    if (this.#isOnTop) refuseLoops(backends, all.slice(0, Math.max(0, all.indexOf(this))))
+    refuseOverlap(next, all.filter((balancer) => balancer !== this))
+    if (this.#isOnTop) refuseLoops(next, all.slice(0, Math.max(0, all.indexOf(this))))
   }
 }
 
@@ -97,8 +104,8 @@ function setInstalled(balancers: readonly PriorityBalancer[]): void {
 }
 
 /** Two balancers for one URL would each retry what the other gives up. */
-function refuseOverlap(intercept: readonly string[], others: readonly PriorityBalancer[]): void {
-  for (const href of intercept) {
+function refuseOverlap({ intercept }: ResolvedOptions, others: readonly PriorityBalancer[]): void {
+  for (const { href } of intercept) {
     const taken = findOverlap(href, others)
     if (taken !== undefined) {
       throw new InstallError(`intercept: ${href} is balanced already, by a balancer that was installed for ${taken}. Uninstall that one first, or change it with update().`)
@@ -107,8 +114,8 @@ function refuseOverlap(intercept: readonly string[], others: readonly PriorityBa
 }
 
 /** What one balancer has decided on, the one below it would decide on anew, and send a backend's own credential to another backend. */
-function refuseLoops(backends: readonly string[], below: readonly PriorityBalancer[]): void {
-  backends.forEach((url, index) => {
+function refuseLoops({ backends }: ResolvedOptions, below: readonly PriorityBalancer[]): void {
+  backends.forEach(({ url }, index) => {
     const taken = findOverlap(url, below)
     if (taken !== undefined) {
       throw new InstallError(`backends[${index}].url: ${url} is balanced already, by a balancer that was installed for ${taken} and would send these requests elsewhere. Uninstall that one first, or pass a \`dispatcher\` of your own.`)

@@ -4,8 +4,8 @@ import { inspect } from 'node:util'
 import fc from 'fast-check'
 import { Agent } from 'undici'
 import { InvalidOptionsError } from '../../src/errors.js'
-import { findNearest } from '../../src/options/nearest.js'
-import type { Backend, BalancerOptions } from '../../src/options/index.js'
+import { findNearest } from '../../src/options/checks.js'
+import type { BalancerOptions, ConfiguredBackend } from '../../src/options/index.js'
 import { Credential, DEFAULTS, resolveOptions, updateOptions } from '../../src/options/index.js'
 
 const east = { url: 'https://east.openai.azure.com/openai/v1', priority: 1 }
@@ -14,7 +14,7 @@ const west = { url: 'https://west.openai.azure.com/openai/v1', priority: 2 }
 /** Options as JavaScript may hand them over, whatever the types say. */
 const resolveAny = (options: unknown) => resolveOptions(options as BalancerOptions)
 const resolveWith = (changes: object) => resolveAny({ backends: [east], ...changes })
-const resolveBackend = (changes: object) => resolveAny({ backends: [{ ...east, ...changes }] }).backends[0] as Backend
+const resolveBackend = (changes: object) => resolveAny({ backends: [{ ...east, ...changes }] }).backends[0] as ConfiguredBackend
 
 const refuse = (options: unknown): InvalidOptionsError => {
   try {
@@ -77,8 +77,9 @@ describe('options that are left out', () => {
     assert.equal(resolveWith({ maxCooldownMs: 5_000 }).cooldownMs, 5_000)
   })
 
-  test('latencyGuard is off when pacing is', () => {
-    assert.equal(resolveWith({ pacing: false }).latencyGuard, false)
+  test('latencyGuard is on, also without pacing', () => {
+    assert.equal(resolveWith({ pacing: false }).latencyGuard, true)
+    assert.equal(resolveWith({ pacing: false, latencyGuard: true }).latencyGuard, true)
   })
 
   test('DEFAULTS cannot be changed', () => {
@@ -260,7 +261,6 @@ describe('wrong options', () => {
     [{ backends: [east], attemptTimeoutMs: null }, 'attemptTimeoutMs', /milliseconds/, 'null'],
     [{ backends: [east], pacing: 'yes' }, 'pacing', /true or false/, '"yes"'],
     [{ backends: [east], latencyGuard: 0 }, 'latencyGuard', /true or false/, '0'],
-    [{ backends: [east], latencyGuard: true, pacing: false }, 'latencyGuard', /needs pacing/, 'true'],
     [{ backends: [east], retryBudget: 0.2 }, 'retryBudget', /an object/, 'a number'],
     [{ backends: [east], retryBudget: { ratio: -0.1 } }, 'retryBudget.ratio', /a finite number of 0 or more/, '-0.1'],
     [{ backends: [east], retryBudget: { minPerSecond: NaN } }, 'retryBudget.minPerSecond', /a finite number of 0 or more/, 'NaN'],

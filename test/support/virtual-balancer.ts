@@ -1,7 +1,7 @@
 import { Agent, Dispatcher } from 'undici'
 import type { PoolStatus } from '../../src/core/types.js'
 import { Engine } from '../../src/engine.js'
-import type { BalancerOptions } from '../../src/options/index.js'
+import { resolveOptions, type BalancerOptions } from '../../src/options/index.js'
 import { fromUndici, toUndici } from '../../src/request/undici.js'
 import { PEER_TAKES_LEGACY_HANDLERS } from '../../src/request/peer.js'
 import type { Inner } from '../../src/request/request-context.js'
@@ -20,7 +20,7 @@ export class VirtualBalancer extends Dispatcher {
   constructor(options: BalancerOptions, seed = 1) {
     super()
     this.system = new VirtualSystem(seed)
-    this.engine = new Engine(options, this.system)
+    this.engine = new Engine(resolveOptions(options), this.system)
     const agent = options.dispatcher ?? new Agent()
     this.#agent = agent
     this.#inner = { dispatch: (opts, handler) => agent.dispatch(opts as Dispatcher.DispatchOptions, toUndici(handler)), takesLegacy: PEER_TAKES_LEGACY_HANDLERS && agent instanceof Dispatcher, isMockActive: false }

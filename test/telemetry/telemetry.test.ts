@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { afterEach, describe, test } from 'node:test'
 import { inspect } from 'node:util'
-import { resolveOptions, type Backend, type Logger } from '../../src/options/index.js'
+import { resolveOptions, type ConfiguredBackend, type Logger } from '../../src/options/index.js'
 import type { Attempt, PoolListener, PoolRequest } from '../../src/core/types.js'
 import { channels, CHANNEL_PREFIX, subscribe } from '../../src/telemetry/channels.js'
 import type { BalancerEventName } from '../../src/telemetry/events.js'
@@ -32,13 +32,13 @@ const backends = [
 function setUp(from: Level | 'silent') {
   const recorder = new Recorder(from)
   const { logger, backends: [east, west] } = resolveOptions({ backends, logger: recorder })
-  return { telemetry: createTelemetry(logger), lines: recorder.lines, east: east as Backend, west: west as Backend }
+  return { telemetry: createTelemetry(logger), lines: recorder.lines, east: east as ConfiguredBackend, west: west as ConfiguredBackend }
 }
 
 const makeRequest = (scope = 'gpt-4o'): PoolRequest & { secret: string } => ({
   scope, bodyBytes: 9, pinned: false, wake() {}, attempts: 2, tried: undefined, lastOutcome: undefined, waitingSince: undefined, secret: 'PLANTED',
 })
-const makeAttempt = (backend: Backend, number = 1): Attempt<Backend> => ({ kind: 'send', backend, number, startedAt: 5 })
+const makeAttempt = (backend: ConfiguredBackend, number = 1): Attempt<ConfiguredBackend> => ({ kind: 'send', backend, number, startedAt: 5 })
 
 const stops: (() => void)[] = []
 afterEach(() => { for (const stop of stops.splice(0)) stop() })
@@ -52,7 +52,7 @@ const eastFields = { backend: 'east', url: 'https://east.example/openai/v1', pri
 
 type Told = readonly [
   name: BalancerEventName, level: Level,
-  tell: (telemetry: PoolListener<Backend>, request: PoolRequest, east: Backend, west: Backend) => void,
+  tell: (telemetry: PoolListener<ConfiguredBackend>, request: PoolRequest, east: ConfiguredBackend, west: ConfiguredBackend) => void,
   fields: Record<string, unknown>, message: string,
 ]
 const told: readonly Told[] = [
@@ -160,7 +160,7 @@ describe('request ids', () => {
 
 describe('when nobody listens', () => {
   /** Bytes that many calls leave on the heap; a garbage collection in between would make it less. */
-  function measure(telemetry: PoolListener<Backend>, east: Backend, west: Backend): number {
+  function measure(telemetry: PoolListener<ConfiguredBackend>, east: ConfiguredBackend, west: ConfiguredBackend): number {
     const request = makeRequest(), attempt = makeAttempt(east)
     const before = process.memoryUsage().heapUsed
     for (let i = 0; i < 20_000; i++) {
@@ -232,7 +232,7 @@ describe('a logger that throws', () => {
     const { logger, backends: [east] } = resolveOptions({ backends, logger: { debug: broken, info: broken, warn: broken, error: broken } })
     const telemetry = createTelemetry(logger)
     telemetry.exhausted(makeRequest(), 1, 'throttled')
-    telemetry.ejected(east as Backend, 1, 'misconfigured')
+    telemetry.ejected(east as ConfiguredBackend, 1, 'misconfigured')
     assert.equal(events.length, 1)
     assert.match((await warning).message, /logger.*disk full/)
   })

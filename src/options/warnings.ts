@@ -1,18 +1,21 @@
-/** What is not wrong in itself, but will hardly do what was meant. */
-import type { Backend } from './backend.js'
+/**
+ * Options that are each right, but will hardly do together what was meant: a key over http, bases that cannot stand in for
+ * each other. They are allowed, since a gateway may make sense of them, and told of in the log.
+ */
+import type { ConfiguredBackend } from './backend.js'
 import type { BaseUrl } from './base-url.js'
 
 /** Sentences for the log, each with what to do. */
-export function findWarnings(backends: readonly Backend[], intercept: readonly BaseUrl[]): readonly string[] {
+export function findWarnings(backends: readonly ConfiguredBackend[], intercept: readonly BaseUrl[]): readonly string[] {
   const warnings = [...backends.flatMap(findCredentialWarnings), findMixedBases(backends, intercept)]
   return Object.freeze(warnings.filter((warning) => warning !== undefined))
 }
 
-function findCredentialWarnings(backend: Backend): string[] {
+function findCredentialWarnings(backend: ConfiguredBackend): string[] {
   const warnings: string[] = []
   const { protocol, hostname } = new URL(backend.origin)
   if (backend.credential !== undefined && protocol === 'http:' && !isLoopback(hostname)) {
-    warnings.push(`Backend "${backend.name}" sends its credential over http, where everybody on the way can read it. Use https.`)
+    warnings.push(`Backend "${backend.name}" sends its credential over http, where anyone on the way can read it. Use https.`)
   }
   if (hostname === 'api.openai.com' && backend.credential?.header === 'api-key') {
     warnings.push(`Backend "${backend.name}" has an apiKey, which is sent as api-key: api.openai.com takes its keys as bearerToken only.`)
@@ -28,7 +31,7 @@ function isLoopback(hostname: string): boolean {
 /** With what the rest of a URL begins after a base: bases whose rests begin differently cannot stand in for each other. */
 type Rest = '/openai/...' | '/v1/...' | 'the operation, such as /chat/completions'
 
-function findMixedBases(backends: readonly Backend[], intercept: readonly BaseUrl[]): string | undefined {
+function findMixedBases(backends: readonly ConfiguredBackend[], intercept: readonly BaseUrl[]): string | undefined {
   const groups = new Map<Rest, Set<string>>()
   for (const base of [...backends.map((backend) => backend.base), ...intercept]) {
     const rest = findRest(base)

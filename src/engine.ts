@@ -2,7 +2,7 @@
 import { Pool } from './core/pool.js'
 import type { PoolStatus, System } from './core/types.js'
 import { BalancerClosedError } from './errors.js'
-import { updateOptions, type BalancerOptions, type ConfiguredBackend, type ResolvedOptions } from './options/index.js'
+import { forgetGone, nextForgetting, updateOptions, type BalancerOptions, type ConfiguredBackend, type ResolvedOptions } from './options/index.js'
 import { system } from './system.js'
 import { createTelemetry } from './telemetry/telemetry.js'
 import { ActiveRequests } from './request/active-requests.js'
@@ -22,6 +22,8 @@ export class Engine implements RequestContext {
 
   #options: ResolvedOptions
   #matcher: UrlMatcher
+  /** When a base URL whose backend is gone has to be forgotten. Looked at as requests come, for a timer would keep the process alive. */
+  #forgetAt = Infinity
   #closed = false
   #idle: (() => void)[] = []
 
@@ -34,6 +36,7 @@ export class Engine implements RequestContext {
   }
 
   get options(): ResolvedOptions {
+    this.#forgetGone()
     return this.#options
   }
 
@@ -52,6 +55,7 @@ export class Engine implements RequestContext {
   /** A request for the pool goes through the backends; any other one goes on to `inner` as it came. */
   dispatch(inner: Inner, given: DispatchOptions, handler: AnyHandler): boolean {
     const opts = mendOptions(given, handler, inner.takesLegacy)
+    this.#forgetGone()
     const route = this.#matcher.match(opts)
     if (route === undefined) return inner.dispatch(opts, inner.takesLegacy ? handler : adaptForward(handler))
     if (this.#closed) return refuse(handler, new BalancerClosedError())
@@ -72,13 +76,25 @@ export class Engine implements RequestContext {
 
   /** See `PriorityBalancer.update`. @param approve throws when the options are not to be taken; nothing has changed then. */
   update(changes: Partial<BalancerOptions>, approve: (options: ResolvedOptions) => void = () => {}): void {
-    const options = updateOptions(this.#options, changes)
+    const now = this.system.now()
+    const options = updateOptions(this.#options, changes, now)
     approve(options)
     const known = this.#options.warnings
-    this.#options = options
-    this.#matcher = new UrlMatcher(this.#options.intercept)
-    this.pool.update(this.#options, this.system.now())
+    this.#take(options)
+    this.pool.update(options, now)
     this.#warn(known)
+  }
+
+  #forgetGone(): void {
+    // Nearly always there is none: the clock is not even looked at then.
+    if (this.#forgetAt === Infinity || this.system.now() < this.#forgetAt) return
+    this.#take(forgetGone(this.#options, this.system.now()))
+  }
+
+  #take(options: ResolvedOptions): void {
+    this.#options = options
+    this.#matcher = new UrlMatcher(options.intercept)
+    this.#forgetAt = nextForgetting(options)
   }
 
   /** Takes no more requests and ends those that wait for a backend; fulfils when those under way have ended. */

@@ -25,7 +25,7 @@ export interface BalancerOptions {
    * Base URLs whose requests are balanced, compared on whole path segments; the longest match counts. All other
    * requests pass untouched. May be a made-up origin such as `https://chat.balanced`, which fails loudly when nothing
    * is installed. No wildcards.
-   * @default the URLs of the backends
+   * @default the URLs of the backends, and for an hour those of backends that `update()` has removed
    */
   intercept?: readonly string[] | undefined
   /**
@@ -144,31 +144,64 @@ export interface ResolvedOptions extends PoolConfig<ConfiguredBackend> {
   readonly warnings: readonly string[]
 }
 
-/** What the caller gave, kept for `updateOptions` where nothing that is printed leads to it: it holds secrets. */
-const GIVEN = new WeakMap<ResolvedOptions, Given>()
+/**
+ * How long the base URL of a backend that is gone stays intercepted, in milliseconds. An hour: a client that was set up with
+ * it is replaced in a deployment's time, and hosts that change every minute leave 60 entries, which a request does not notice.
+ */
+const KEEP_INTERCEPT_MS = 3_600_000
+
+/** By base URL: until when it is intercepted although its backend is gone. */
+type Gone = ReadonlyMap<string, { readonly base: BaseUrl; readonly until: number }>
+
+/** What the caller gave, and what is left of earlier updates. Kept where nothing that is printed leads to it: it holds secrets. */
+const ORIGINS = new WeakMap<ResolvedOptions, { readonly given: Given; readonly gone: Gone }>()
 
 /**
  * Reads, checks, completes, copies and freezes options.
  * @throws InvalidOptionsError at the first thing that is wrong.
  */
 export function resolveOptions(options: BalancerOptions): ResolvedOptions {
-  return complete(checkEach(readOptions(options, OPTIONS, NAMES)), [])
+  return complete(checkEach(readOptions(options, OPTIONS, NAMES)), new Map())
 }
 
 /** A dispatcher and a logger are in use as long as the balancer is. */
 const FIXED = ['dispatcher', 'logger'] as const
 
 /**
- * The options after a change. Without `intercept`, the base URLs of backends that were there stay intercepted: a
+ * The options after a change. Without `intercept`, the base URLs of backends that were there stay intercepted for an hour: a
  * client that was set up with one of them must not fall out of the balancing because that backend was removed.
+ * @param now monotonic time in milliseconds
  * @throws InvalidOptionsError
  */
-export function updateOptions(current: ResolvedOptions, changes: Partial<BalancerOptions>): ResolvedOptions {
+export function updateOptions(current: ResolvedOptions, changes: Partial<BalancerOptions>, now: number): ResolvedOptions {
   const read = readOptions(changes, OPTIONS, NAMES)
   for (const fixed of FIXED) {
     if (fixed in read) throw new InvalidOptionsError(fixed, 'cannot be changed by update(): make a new balancer', 'a new value')
   }
-  return complete({ ...GIVEN.get(current), ...checkEach(read) }, current.intercept)
+  const { given, gone } = originOf(current)
+  const next = { ...given, ...checkEach(read) }
+  return complete(next, next.intercept === undefined ? findGone(current.intercept, gone, next.backends ?? current.backends, now) : new Map())
+}
+
+/** When the next base URL has to be forgotten by `forgetGone`; `Infinity` when there is none whose backend is gone. */
+export function nextForgetting(options: ResolvedOptions): number {
+  return Math.min(...[...originOf(options).gone.values()].map(({ until }) => until))
+}
+
+/** The options without the base URLs of backends that are gone for an hour. */
+export function forgetGone(current: ResolvedOptions, now: number): ResolvedOptions {
+  return updateOptions(current, {}, now)
+}
+
+function originOf(options: ResolvedOptions): { readonly given: Given; readonly gone: Gone } {
+  // There for all that `complete` has made, and nothing else makes options.
+  return ORIGINS.get(options)!
+}
+
+function findGone(intercept: readonly BaseUrl[], before: Gone, backends: readonly ConfiguredBackend[], now: number): Gone {
+  const present = new Set(backends.map((backend) => backend.url))
+  const gone = intercept.filter((base) => !present.has(base.href)).map((base) => [base.href, before.get(base.href) ?? { base, until: now + KEEP_INTERCEPT_MS }] as const)
+  return new Map(gone.filter(([, { until }]) => until > now))
 }
 
 function checkEach(read: Partial<Record<Name, unknown>>): Given {
@@ -176,9 +209,9 @@ function checkEach(read: Partial<Record<Name, unknown>>): Given {
   return Object.fromEntries(Object.entries(read).map(([name, value]) => [name, value === undefined ? undefined : CHECKS[name as Name](value)])) as Given
 }
 
-function complete(given: Given, formerIntercept: readonly BaseUrl[]): ResolvedOptions {
+function complete(given: Given, gone: Gone): ResolvedOptions {
   const { backends = readBackends(undefined), logger = resolveLogger(undefined, process.env) } = given
-  const intercept = sortBases(given.intercept ?? [...formerIntercept, ...backends.map((backend) => backend.base)])
+  const intercept = sortBases(given.intercept ?? [...[...gone.values()].map(({ base }) => base), ...backends.map((backend) => backend.base)])
   const resolved: ResolvedOptions = Object.freeze({
     backends,
     home: findHome(backends),
@@ -195,7 +228,7 @@ function complete(given: Given, formerIntercept: readonly BaseUrl[]): ResolvedOp
     logger,
     warnings: findWarnings(backends, intercept),
   })
-  GIVEN.set(resolved, { ...given, logger })
+  ORIGINS.set(resolved, { given: { ...given, logger }, gone })
   return resolved
 }
 

@@ -389,32 +389,32 @@ describe('updateOptions', () => {
   const first = resolveOptions({ backends: [{ ...east, apiKey: 'PLANTED' }, west], maxWaitMs: 7, logger: false })
 
   test('changes what is given and keeps the rest', () => {
-    const next = updateOptions(first, { maxAttempts: 2 })
+    const next = updateOptions(first, { maxAttempts: 2 }, 0)
     assert.equal(next.maxAttempts, 2)
     assert.equal(next.maxWaitMs, 7)
     assert.equal(next.backends[0]?.credential?.resolve(), 'PLANTED')
-    assert.equal(updateOptions(next, { maxWaitMs: 0 }).maxAttempts, 2)
+    assert.equal(updateOptions(next, { maxWaitMs: 0 }, 0).maxAttempts, 2)
     assert.equal(first.maxAttempts, undefined)
   })
 
   test('keeps the base URLs of removed backends intercepted, so that clients stay balanced', () => {
-    const next = updateOptions(updateOptions(first, { backends: [west] }), { backends: [{ url: 'https://north.openai.azure.com/openai/v1', priority: 1 }] })
+    const next = updateOptions(updateOptions(first, { backends: [west] }, 0), { backends: [{ url: 'https://north.openai.azure.com/openai/v1', priority: 1 }] }, 0)
     assert.deepEqual(next.intercept.map(({ origin }) => origin).sort(), ['https://east.openai.azure.com', 'https://north.openai.azure.com', 'https://west.openai.azure.com'])
   })
 
   test('does not add to an intercept that was given', () => {
     const given = resolveOptions({ backends: [east], intercept: ['https://chat.balanced'] })
-    assert.deepEqual(updateOptions(given, { backends: [west] }).intercept.map(({ href }) => href), ['https://chat.balanced'])
-    assert.deepEqual(updateOptions(given, { intercept: ['https://a.example'] }).intercept.map(({ href }) => href), ['https://a.example'])
+    assert.deepEqual(updateOptions(given, { backends: [west] }, 0).intercept.map(({ href }) => href), ['https://chat.balanced'])
+    assert.deepEqual(updateOptions(given, { intercept: ['https://a.example'] }, 0).intercept.map(({ href }) => href), ['https://a.example'])
   })
 
   test('with an undefined option goes back to the default', () => {
-    assert.equal(updateOptions(first, { maxWaitMs: undefined }).maxWaitMs, 0)
+    assert.equal(updateOptions(first, { maxWaitMs: undefined }, 0).maxWaitMs, 0)
   })
 
   test('refuses what is wrong, also in combination with what was there', () => {
-    assert.throws(() => updateOptions(first, { backends: [] }), InvalidOptionsError)
-    assert.throws(() => updateOptions(first, { maxCooldownMs: 5, cooldownMs: 6 }), InvalidOptionsError)
-    assert.throws(() => updateOptions(first, { logg: false } as Partial<BalancerOptions>), /did you mean logger/)
+    assert.throws(() => updateOptions(first, { backends: [] }, 0), InvalidOptionsError)
+    assert.throws(() => updateOptions(first, { maxCooldownMs: 5, cooldownMs: 6 }, 0), InvalidOptionsError)
+    assert.throws(() => updateOptions(first, { logg: false } as Partial<BalancerOptions>, 0), /did you mean logger/)
   })
 })

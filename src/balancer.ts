@@ -7,16 +7,18 @@ import type { PoolStatus } from './core/types.js'
 import { Engine } from './engine.js'
 import { BalancerClosedError } from './errors.js'
 import { resolveOptions, type BalancerOptions, type ResolvedOptions } from './options/index.js'
+import { findInnerWarning } from './options/warnings.js'
 import type { Inner } from './request/request-context.js'
+import { speakBoth } from './request/both-styles.js'
 import { fromUndici, toUndici, type DispatchOptions } from './request/undici.js'
 import { Agent, Dispatcher, PEER_TAKES_LEGACY_HANDLERS } from './request/peer.js'
 
 /** What undici tells of connections; listeners on the balancer hear what its inner dispatcher says. */
 const EVENTS: readonly string[] = ['connect', 'disconnect', 'connectionError', 'drain']
 
-/** Options that were resolved by `install` already, since it has to look at them first; and what it has found to send through. */
+/** Options that were resolved by `install` already, since it has to look at them first; and what it has chosen to send through. */
 export class Prepared {
-  constructor(readonly options: ResolvedOptions, readonly inner: DispatcherType | undefined) {}
+  constructor(readonly options: ResolvedOptions, readonly inner: DispatcherType) {}
 }
 
 /**
@@ -42,10 +44,13 @@ export class PriorityBalancer extends Dispatcher {
   constructor(given: BalancerOptions | Prepared) {
     super()
     const options = given instanceof Prepared ? given.options : resolveOptions(given)
-    const inner = given instanceof Prepared ? given.inner : options.dispatcher
+    const handedIn = given instanceof Prepared ? given.inner : options.dispatcher
+    const inner = handedIn ?? new Agent()
+    this.#ownAgent = handedIn === undefined ? inner : undefined
     this.#engine = new Engine(options)
-    this.#ownAgent = inner === undefined ? new Agent() : undefined
-    this.#inner = new InnerDispatcher(inner ?? (this.#ownAgent as DispatcherType))
+    this.#inner = new InnerDispatcher(inner)
+    const warning = findInnerWarning(inner)
+    if (warning !== undefined) options.logger.warn({}, warning)
     const self: NodeJS.EventEmitter = this
     // Only where something listens: undici says `drain` after nearly every request.
     self.on('newListener', (event) => { this.#forward(String(event)) })
@@ -150,10 +155,11 @@ class InnerDispatcher implements Inner {
 
   constructor(target: DispatcherType) {
     this.#target = target
-    // One of another copy of undici may be of any version: the handlers of both styles suit all of them.
-    this.takesLegacy = PEER_TAKES_LEGACY_HANDLERS && target instanceof Dispatcher
+    const isOurs = target instanceof Dispatcher
+    // One of another copy of undici may be of any version.
+    this.takesLegacy = PEER_TAKES_LEGACY_HANDLERS && isOurs
     // Looked up at every request, as undici does: a dispatcher may be patched or composed in place.
-    this.dispatch = (opts, handler) => target.dispatch(opts as DispatcherType.DispatchOptions, toUndici(handler))
+    this.dispatch = (opts, handler) => target.dispatch(opts as DispatcherType.DispatchOptions, toUndici(isOurs ? handler : speakBoth(handler)))
     this.emitter = typeof (target as { on?: unknown }).on === 'function' ? (target as unknown as NodeJS.EventEmitter) : undefined
   }
 

@@ -3,11 +3,13 @@
  * of all of them or say that it cannot, leave in force what was there before, and put it back; and several balancers in one
  * process, also of several copies of this package, must not decide on each other's requests.
  */
+import type { Dispatcher as DispatcherType } from 'undici'
 import { Prepared, PriorityBalancer } from './balancer.js'
 import { InstallError } from './errors.js'
 import { readGlobal, usableGlobal, writeGlobal, type FormerGlobal } from './global-dispatcher.js'
 import { resolveOptions, type BalancerOptions, type ResolvedOptions } from './options/index.js'
 import { refuse } from './request/caller.js'
+import { Agent } from './request/peer.js'
 import { fromUndici } from './request/undici.js'
 
 /** A balancer that is the process's global dispatcher, until it is uninstalled. */
@@ -27,7 +29,7 @@ const REGISTRY = Symbol.for('openai-priority-loadbalancer.installed')
 /**
  * Makes a balancer and puts it in the way of every fetch of the process: Node's own and undici's, and so of all SDKs
  * that use them. Call it once, at start-up. Requests that are none of the backends' pass untouched, through the
- * dispatcher that was global before (a proxy or a mock stays in force) or `options.dispatcher`.
+ * dispatcher that was global before (a proxy, a mock or an Agent with settings stays in force) or `options.dispatcher`.
  * @throws InvalidOptionsError when an option is wrong.
  * @throws InstallError when another installed balancer has an `intercept` that overlaps, or fetch cannot be reached.
  * Nothing has been changed then.
@@ -42,7 +44,9 @@ export function installResolved(options: ResolvedOptions): InstalledBalancer {
   const former = readGlobal()
   const isOnTop = options.dispatcher === undefined
   if (isOnTop) refuseLoops(options, installed())
-  const balancer = new Installed(new Prepared(options, options.dispatcher ?? usableGlobal(former)), former, isOnTop)
+  const handedIn = options.dispatcher ?? usableGlobal(former)
+  const inner = handedIn ?? new Agent()
+  const balancer = new Installed(new Prepared(options, inner), former, isOnTop, handedIn === undefined ? inner : undefined)
   balancer.put()
   return balancer
 }
@@ -51,19 +55,22 @@ class Installed extends PriorityBalancer implements InstalledBalancer {
   readonly #former: FormerGlobal
   /** Sends through those that were installed before it. */
   readonly #isOnTop: boolean
+  /** Ours to close, but not before `uninstall`: until then all that the process sends goes through it, also after `close()`. */
+  readonly #ownAgent: DispatcherType | undefined
   #uninstalled: Promise<void> | undefined
 
-  constructor(prepared: Prepared, former: FormerGlobal, isOnTop: boolean) {
+  constructor(prepared: Prepared, former: FormerGlobal, isOnTop: boolean, ownAgent: DispatcherType | undefined) {
     super(prepared)
     this.#former = former
     this.#isOnTop = isOnTop
+    this.#ownAgent = ownAgent
   }
 
   put(): void {
     writeGlobal([this, this])
     if (!seesFetch(this)) {
       writeGlobal(this.#former)
-      void this.close()
+      void this.#end()
       throw new InstallError(
         'The global dispatcher was set, but Node\'s fetch does not go through it. Does this code run in a realm of its own (Jest, vm)? Then pass a PriorityBalancer as `dispatcher` to each client.',
       )
@@ -85,7 +92,12 @@ class Installed extends PriorityBalancer implements InstalledBalancer {
   async #uninstall(first: unknown, second: unknown): Promise<void> {
     writeGlobal([first === this ? this.#former[0] : first, second === this ? this.#former[1] : second])
     setInstalled(installed().filter((balancer) => balancer !== this))
+    await this.#end()
+  }
+
+  async #end(): Promise<void> {
     await this.close()
+    await this.#ownAgent?.close()
   }
 
   protected override approve(next: ResolvedOptions): void {

@@ -7,6 +7,7 @@ import type { PoolStatus } from './core/types.js'
 import { Engine } from './engine.js'
 import { InvalidOptionsError } from './errors.js'
 import { resolveOptions, type BalancerOptions } from './options/index.js'
+import { findInnerWarning } from './options/warnings.js'
 import { fromUndici, toUndici, type AnyHandler, type DispatchOptions } from './request/undici.js'
 import { PEER_TAKES_LEGACY_HANDLERS } from './request/peer.js'
 
@@ -36,6 +37,8 @@ export function priorityInterceptor(options: Omit<BalancerOptions, 'dispatcher'>
   }
   const engine = new Engine(resolved)
   const interceptor = (dispatch: Dispatcher.Dispatch): Dispatcher.Dispatch => {
+    const warning = findInnerWarning(dispatch)
+    if (warning !== undefined) resolved.logger.warn({}, warning)
     const inner = {
       dispatch: (opts: DispatchOptions, handler: AnyHandler) => dispatch(opts as Dispatcher.DispatchOptions, toUndici(handler)),
       takesLegacy: PEER_TAKES_LEGACY_HANDLERS,

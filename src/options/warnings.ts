@@ -11,6 +11,25 @@ export function findWarnings(backends: readonly ConfiguredBackend[], intercept: 
   return Object.freeze(warnings.filter((warning) => warning !== undefined))
 }
 
+/**
+ * What is wrong with sending through `inner`: a dispatcher, or the function that an interceptor is composed with. Seen are
+ * undici's RetryAgent, also derived or composed, and `interceptors.retry()` right below an interceptor where undici hands
+ * that function over as it is (undici 8). Whatever else retries in there cannot be seen from outside.
+ */
+export function findInnerWarning(inner: object): string | undefined {
+  if (!isRetryAgent(inner) && (inner as { readonly name?: unknown }).name !== 'retryInterceptor') return undefined
+  return 'The dispatcher that requests are sent through retries by itself (RetryAgent or interceptors.retry()): it waits and asks the same backend ' +
+    'again where another one would answer at once, beyond maxAttempts and retryBudget. Use one that does not retry: the balancer does.'
+}
+
+/** By name: it may be of any copy of undici. */
+function isRetryAgent(inner: object): boolean {
+  for (let type: unknown = inner.constructor; typeof type === 'function'; type = Object.getPrototypeOf(type)) {
+    if (type.name === 'RetryAgent') return true
+  }
+  return false
+}
+
 function findCredentialWarnings(backend: ConfiguredBackend): string[] {
   const warnings: string[] = []
   const { protocol, hostname } = new URL(backend.origin)

@@ -5,10 +5,10 @@
  */
 import assert from 'node:assert/strict'
 import { cp, mkdtemp, rm } from 'node:fs/promises'
-import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { after, before, describe, test, type TestContext } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { completion } from '../support/openai-clients.js'
 import { runScript, urlOf } from '../support/run-child.js'
 import { startScriptedBackend, type ScriptedBackend } from '../support/scripted-backend.js'
@@ -20,9 +20,7 @@ const runsUndici8 = major > 22 || (major === 22 && minor >= 19)
 let folder = ''
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'copies-'))
-  // By name, but from elsewhere: a copy as a dependency of a dependency has it.
-  const find = (name: string): string => dirname(createRequire(import.meta.url).resolve(`${name}/package.json`))
-  for (const name of ['undici', 'undici8']) await cp(find(name), join(folder, name), { recursive: true })
+  for (const name of ['undici', 'undici8']) await cp(fileURLToPath(new URL(`../../node_modules/${name}`, import.meta.url)), join(folder, name), { recursive: true })
 })
 after(() => rm(folder, { recursive: true }))
 
@@ -48,7 +46,6 @@ async function run(t: TestContext, setUp: string, code: string, install = "const
     const { EAST, WEST, ELSEWHERE, CA: ca, COPIES } = process.env
     const slots = [1, 2].map((n) => Symbol.for('undici.globalDispatcher.' + n))
     const ofFetch = slots[${major >= 26 ? 1 : 0}]
-    const setGlobal = (agent) => { Object.defineProperty(globalThis, ofFetch, { value: agent, writable: true, enumerable: false, configurable: false }) }
     const post = async (url, body = 'hello') => (await fetch(url + '/openai/v1/models', { method: 'POST', body, duplex: 'half' })).text()
     const answers = {}
     ${setUp}
@@ -64,12 +61,15 @@ async function run(t: TestContext, setUp: string, code: string, install = "const
   return { answers: JSON.parse(stdout), elsewhere }
 }
 
-/** Each leaves the class in `Agent`. */
+const copy = (folder: string): string => `const { createRequire } = await import('node:module'); const { Agent, setGlobalDispatcher: setGlobal } = createRequire(COPIES + '/')(COPIES + '/${folder}/index.js')`
+
+/** Each leaves its class in `Agent`, and its way to make one global in `setGlobal`. */
 const copies: readonly [name: string, setUp: string][] = [
   // Its version is that of Node: undici 6, which knows handlers of the old style alone, on Node 20 and 22.
-  ['the undici inside Node', 'await fetch(ELSEWHERE).catch(() => {}); const { constructor: Agent } = globalThis[ofFetch]'],
-  ['another undici 7', "const { createRequire } = await import('node:module'); const { Agent, setGlobalDispatcher } = createRequire(COPIES + '/')(COPIES + '/undici/index.js')"],
-  ...(runsUndici8 ? [['another undici 8', "const { createRequire } = await import('node:module'); const { Agent } = createRequire(COPIES + '/')(COPIES + '/undici8/index.js')"] as [string, string]] : []),
+  ['the undici inside Node', `await fetch(ELSEWHERE).catch(() => {}); const { constructor: Agent } = globalThis[ofFetch]
+    const setGlobal = (agent) => { Object.defineProperty(globalThis, ofFetch, { value: agent, writable: true, enumerable: false, configurable: false }) }`],
+  ['another undici 7', copy('undici')],
+  ...(runsUndici8 ? [['another undici 8', copy('undici8')] as [string, string]] : []),
 ]
 
 for (const [name, setUp] of copies) {

@@ -5,12 +5,14 @@
  */
 import type { Duplex } from 'node:stream'
 // Before undici itself is loaded: a pair that cannot work says so in a sentence.
-import './undici-version.js'
+import { keepGlobal } from './undici-version.js'
 import * as undici from 'undici'
 import type { Dispatcher as DispatcherType } from 'undici'
 import { isRaw } from '../core/headers.js'
 
 export { Agent, Dispatcher, errors } from 'undici'
+
+keepGlobal()
 
 /** Undici 7 still takes legacy handlers; 8 wants modern ones, and ships a wrapper for old callers. */
 export const PEER_TAKES_LEGACY_HANDLERS = !('Dispatcher1Wrapper' in undici)

@@ -31,7 +31,7 @@ export const TOPOLOGY: readonly DemoBackend[] = [
     simulated: {
       name: 'paygo-westus',
       apiKeys: ['simulated-key-westus'],
-      limits: { kind: 'standard', requestsPerMinute: PER_BACKEND * 60, requestSliceMs: 1000, tokensPerMinute: PER_BACKEND * 60 * 300 },
+      limits: { kind: 'standard', requestsPerMinute: PER_BACKEND * 60, requestWindowMs: 1000, tokensPerMinute: PER_BACKEND * 60 * 300 },
       latency: LATENCY,
     },
   },
@@ -40,7 +40,7 @@ export const TOPOLOGY: readonly DemoBackend[] = [
     simulated: {
       name: 'paygo-sweden',
       apiKeys: ['simulated-key-sweden'],
-      limits: { kind: 'standard', requestsPerMinute: PER_BACKEND * 60, requestSliceMs: 10_000, tokensPerMinute: PER_BACKEND * 60 * 300 },
+      limits: { kind: 'standard', requestsPerMinute: PER_BACKEND * 60, requestWindowMs: 10_000, tokensPerMinute: PER_BACKEND * 60 * 300 },
       latency: LATENCY,
     },
   },

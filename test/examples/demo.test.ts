@@ -82,7 +82,7 @@ describe('the demo', { timeout: 60_000 }, () => {
   test('runs against real servers from a file, and counts what they counted', async () => {
     const simulator = await AzureSimulator.start({
       backends: [
-        { name: 'east', apiKeys: ['secret-east'], limits: { kind: 'standard', requestsPerMinute: 300, requestSliceMs: 1000 } },
+        { name: 'east', apiKeys: ['secret-east'], limits: { kind: 'standard', requestsPerMinute: 300, requestWindowMs: 1000 } },
         { name: 'west', bearerTokens: ['secret-west'], deployments: { 'gpt-4o-west': undefined } },
       ],
     })

@@ -24,7 +24,7 @@ export interface SimulatorOptions {
  * const simulator = await AzureSimulator.start({
  *   backends: [
  *     { name: 'ptu', apiKeys: ['key-1'], limits: { kind: 'provisioned', tokensPerSecond: 2000, depthMs: 2000 } },
- *     { name: 'west', limits: { kind: 'standard', requestsPerMinute: 600, requestSliceMs: 1000 } },
+ *     { name: 'west', limits: { kind: 'standard', requestsPerMinute: 600, requestWindowMs: 1000 } },
  *   ],
  * })
  * const client = new OpenAI({ baseURL: simulator.backend('ptu').url, apiKey: 'key-1' })

@@ -1,5 +1,7 @@
-import type { Admission } from './deployment.js'
-import { formatSeconds, type Dialect } from './limit-headers.js'
+import { formatSeconds, type Dialect, type Refusal } from './deployment.js'
+
+/** Whose words an error is in: a provisioned deployment is Azure's. */
+export type Wording = Exclude<Dialect, 'ptu'>
 
 /** The error bodies of Azure OpenAI and of OpenAI, in the shape in which their SDKs take them apart. */
 export interface ErrorBody {
@@ -11,7 +13,7 @@ export interface ErrorBody {
   }
 }
 
-export function throttledBody(dialect: Dialect, refusal: Extract<Admission, { admitted: false }>): ErrorBody {
+export function throttledBody(dialect: Wording, refusal: Refusal): ErrorBody {
   const seconds = formatSeconds(refusal.waitMs)
   if (dialect === 'openai') {
     const message = `Rate limit reached on ${refusal.reason} per min. Please try again in ${seconds}s.`
@@ -23,7 +25,7 @@ export function throttledBody(dialect: Dialect, refusal: Extract<Admission, { ad
   return { error: { code: '429', message: `Requests have exceeded ${what}. Please retry after ${seconds} seconds.` } }
 }
 
-export function unauthorizedBody(dialect: Dialect, scheme: 'api-key' | 'bearer' | undefined): ErrorBody {
+export function unauthorizedBody(dialect: Wording, scheme: 'api-key' | 'bearer' | undefined): ErrorBody {
   if (dialect === 'openai') {
     const message = scheme === undefined ? 'You did not provide an API key.' : 'Incorrect API key provided.'
     return { error: { message, type: 'invalid_request_error', param: null, code: 'invalid_api_key' } }
@@ -51,7 +53,7 @@ export function notFoundBody(): ErrorBody {
   return { error: { code: '404', message: 'Resource not found' } }
 }
 
-export function unknownDeploymentBody(dialect: Dialect, name: string): ErrorBody {
+export function unknownDeploymentBody(dialect: Wording, name: string): ErrorBody {
   if (dialect === 'azure') {
     return { error: { code: 'DeploymentNotFound', message: 'The API deployment for this resource does not exist.' } }
   }

@@ -1,15 +1,17 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { MalformedCall, parseCall, type Call } from './call.js'
 import { accepts, readCredential, type AcceptedCredentials } from './credentials.js'
-import { SimulatedDeployment, type DeploymentLimits } from './deployment.js'
+import {
+  Deployment, limitHeaders, refusalHeaders, type DeploymentLimits, type Dialect, type RetryHeader,
+} from './deployment.js'
 import * as errors from './errors.js'
-import { limitHeaders, retryHeaders, usualRetryHeaders, type Dialect, type RetryHeader } from './limit-headers.js'
+import type { Wording } from './errors.js'
 import { matchRoute } from './routes.js'
 
 /** What a simulated service accepts and how it words its answers. */
 export interface ServiceConfig extends AcceptedCredentials {
-  /** How it words headers and errors. Default `azure`. */
-  readonly dialect?: Dialect
+  /** How it words headers and errors. Default `azure`. A provisioned deployment has its own headers. */
+  readonly dialect?: Wording
   /** Limits of every deployment; each deployment has its own. Default unlimited. */
   readonly limits?: DeploymentLimits
   /** The deployments that exist; `undefined` takes `limits`. Left out: every name exists. */
@@ -38,8 +40,8 @@ export type Decision =
 /** Decides, without a socket or a clock of its own, what the service says to a request. */
 export class SimulatedService {
   readonly #config: ServiceConfig
-  readonly #dialect: Dialect
-  readonly #deployments = new Map<string, SimulatedDeployment>()
+  readonly #dialect: Wording
+  readonly #deployments = new Map<string, Deployment>()
 
   constructor(config: ServiceConfig) {
     this.#config = config
@@ -65,23 +67,22 @@ export class SimulatedService {
     return this.#admit(deployment, call, now)
   }
 
-  #admit(deployment: SimulatedDeployment, call: Call, now: number): Decision {
-    const admission = deployment.admit(now, call.estimate)
-    if (admission.admitted) {
-      const headers = limitHeaders(deployment, this.#dialect, now)
-      return { admitted: true, headers, call, complete: (at) => deployment.complete(at, call.estimate, call.real) }
-    }
-    const names = this.#config.retryHeaders ?? usualRetryHeaders(deployment, this.#dialect)
-    const headers = { ...limitHeaders(deployment, this.#dialect, now, admission), ...retryHeaders(admission.waitMs, names) }
-    return turnDown(429, errors.throttledBody(this.#dialect, admission), headers)
+  #admit(deployment: Deployment, call: Call, now: number): Decision {
+    const refusal = deployment.admit(now, call.estimate)
+    const dialect: Dialect = deployment.utilization === undefined ? this.#dialect : 'ptu'
+    const headers = limitHeaders(deployment, dialect, now)
+    if (dialect === 'ptu') headers['x-ms-deployment-name'] = call.deployment
+    if (refusal === undefined) return { admitted: true, headers, call, complete: (at) => deployment.complete(at, call.estimate, call.real) }
+    Object.assign(headers, refusalHeaders(dialect, refusal, this.#config.retryHeaders))
+    return turnDown(429, errors.throttledBody(this.#dialect, refusal), headers)
   }
 
-  #find(name: string): SimulatedDeployment | undefined {
+  #find(name: string): Deployment | undefined {
     const found = this.#deployments.get(name)
     if (found !== undefined) return found
     const known = this.#config.deployments
     if (known !== undefined && !Object.hasOwn(known, name)) return undefined
-    const deployment = new SimulatedDeployment(name, known?.[name] ?? this.#config.limits)
+    const deployment = new Deployment(known?.[name] ?? this.#config.limits)
     this.#deployments.set(name, deployment)
     return deployment
   }

@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
+import { Deployment, limitHeaders, refusalHeaders } from '../../../examples/demo/simulator/deployment.js'
 import { WeatherReport, type Behaviour } from './weather.js'
 
 /** Length of the body that the client means to send, in bytes; `none` for one that breaks off and must never arrive whole. */
@@ -15,6 +16,9 @@ const PIECE = Buffer.from(`data: ${JSON.stringify({ object: 'chat.completion.chu
 const ANSWER = Buffer.from(JSON.stringify({ object: 'chat.completion', choices: [{ index: 0, message: { role: 'assistant', content: 'yes '.repeat(60) } }] }))
 const FILLER = Buffer.alloc(100_000, 'x')
 
+/** What a request is booked with: more or less what the callers send and ask for. */
+const COST = { promptTokens: 100, outputTokens: 50 }
+
 export class StormyServer {
   /** How often it did what. */
   readonly done = new Map<string, number>()
@@ -23,11 +27,13 @@ export class StormyServer {
   readonly #server: Server
   readonly #sockets = new Set<Socket>()
   readonly weather: WeatherReport
+  /** 2,000 requests a second: more than there are callers for, except when they all come at once. */
+  readonly #deployment = new Deployment({ kind: 'standard', requestsPerMinute: 120_000, requestWindowMs: 1_000, tokensPerMinute: 90_000_000 })
   #port = 0
 
   constructor(seed: number, isRough: boolean) {
     this.weather = new WeatherReport(seed, isRough)
-    // A connection that the server gives up while it is idle is no fault that a client can mend; 0: it never does.
+    // A connection that the server gives up while it is idle is no fault that a client can fix; 0: it never does.
     this.#server = createServer({ keepAliveTimeout: 0 }, (request, response) => { this.#take(request, response) })
     this.#server.on('connection', (socket: Socket) => {
       this.#sockets.add(socket)
@@ -78,8 +84,14 @@ export class StormyServer {
   }
 
   #answer(request: IncomingMessage, response: ServerResponse, behaviour: Behaviour, received: number | undefined): void {
-    const headers: Record<string, string> = { 'x-ratelimit-limit-requests': '120000', 'x-ratelimit-remaining-requests': '1900', 'x-ratelimit-limit-tokens': '90000000', 'x-ratelimit-remaining-tokens': '89000000' }
+    const now = performance.now()
+    const refusal = this.#deployment.admit(now, COST)
+    const headers = limitHeaders(this.#deployment, 'openai', now)
     if (received !== undefined) headers[RECEIVED_LENGTH] = String(received)
+    if (refusal !== undefined) {
+      response.writeHead(429, { ...headers, ...refusalHeaders('openai', refusal) }).end(FILLER.subarray(0, 300))
+      return
+    }
     const { socket } = request
     switch (behaviour.kind) {
       case 'json':

@@ -8,10 +8,9 @@ import { PassThrough } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { after, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { runDemo } from '../../examples/demo/demo.js'
-import { watchInterruption } from '../../examples/demo/interruption.js'
+import { runDemo, watchInterruption } from '../../examples/demo/demo.js'
 import { AzureSimulator } from '../../examples/demo/simulator/azure-simulator.js'
-import type { RunSummary } from '../../examples/demo/statistics.js'
+import type { RunSummary } from '../../examples/demo/report.js'
 
 const MAIN = fileURLToPath(new URL('../../examples/demo/main.ts', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'demo-test-'))

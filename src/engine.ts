@@ -1,8 +1,8 @@
 /** What the class and the interceptor have in common: one pool, and the question which requests are its own. */
 import { Pool } from './core/pool.js'
 import type { PoolStatus, System } from './core/types.js'
-import { BalancerClosedError, InvalidOptionsError } from './errors.js'
-import { resolveOptions, updateOptions, type Backend, type BalancerOptions, type ResolvedOptions } from './options/index.js'
+import { BalancerClosedError } from './errors.js'
+import { forgetGone, nextForgetting, updateOptions, type BalancerOptions, type ConfiguredBackend, type ResolvedOptions } from './options/index.js'
 import { system } from './system.js'
 import { createTelemetry } from './telemetry/telemetry.js'
 import { ActiveRequests } from './request/active-requests.js'
@@ -17,24 +17,26 @@ import { UrlMatcher } from './request/route.js'
 
 export class Engine implements RequestContext {
   readonly system: System
-  readonly pool: Pool<Backend>
+  readonly pool: Pool<ConfiguredBackend>
   readonly requests = new ActiveRequests()
 
   #options: ResolvedOptions
   #matcher: UrlMatcher
+  /** When a base URL whose backend is gone has to be forgotten. Looked at as requests come, for a timer would keep the process alive. */
+  #forgetAt = Infinity
   #closed = false
   #idle: (() => void)[] = []
 
-  /** @throws InvalidOptionsError */
-  constructor(options: BalancerOptions, world: System = system) {
+  constructor(options: ResolvedOptions, world: System = system) {
     this.system = world
-    this.#options = resolveOptions(options)
-    this.#matcher = new UrlMatcher(this.#options.intercept)
-    this.pool = new Pool(this.#options, world, createTelemetry(this.#options.logger))
+    this.#options = options
+    this.#matcher = new UrlMatcher(options.intercept)
+    this.pool = new Pool(options, world, createTelemetry(options.logger))
     this.#warn([])
   }
 
   get options(): ResolvedOptions {
+    this.#forgetGone()
     return this.#options
   }
 
@@ -53,6 +55,7 @@ export class Engine implements RequestContext {
   /** A request for the pool goes through the backends; any other one goes on to `inner` as it came. */
   dispatch(inner: Inner, given: DispatchOptions, handler: AnyHandler): boolean {
     const opts = mendOptions(given, handler, inner.takesLegacy)
+    this.#forgetGone()
     const route = this.#matcher.match(opts)
     if (route === undefined) return inner.dispatch(opts, inner.takesLegacy ? handler : adaptForward(handler))
     if (this.#closed) return refuse(handler, new BalancerClosedError())
@@ -73,16 +76,25 @@ export class Engine implements RequestContext {
 
   /** See `PriorityBalancer.update`. @param approve throws when the options are not to be taken; nothing has changed then. */
   update(changes: Partial<BalancerOptions>, approve: (options: ResolvedOptions) => void = () => {}): void {
-    for (const fixed of ['dispatcher', 'logger'] as const) {
-      if (fixed in changes) throw new InvalidOptionsError(fixed, 'cannot be changed by update(): make a new balancer', 'a new value')
-    }
-    const options = updateOptions(this.#options, changes)
+    const now = this.system.now()
+    const options = updateOptions(this.#options, changes, now)
     approve(options)
     const known = this.#options.warnings
-    this.#options = options
-    this.#matcher = new UrlMatcher(this.#options.intercept)
-    this.pool.update(this.#options, this.system.now())
+    this.#take(options)
+    this.pool.update(options, now)
     this.#warn(known)
+  }
+
+  #forgetGone(): void {
+    // Nearly always there is none: the clock is not even looked at then.
+    if (this.#forgetAt === Infinity || this.system.now() < this.#forgetAt) return
+    this.#take(forgetGone(this.#options, this.system.now()))
+  }
+
+  #take(options: ResolvedOptions): void {
+    this.#options = options
+    this.#matcher = new UrlMatcher(options.intercept)
+    this.#forgetAt = nextForgetting(options)
   }
 
   /** Takes no more requests and ends those that wait for a backend; fulfils when those under way have ended. */

@@ -1,3 +1,4 @@
+/** What users import, and nothing else: whatever is named here is kept from version to version. */
 export { PriorityBalancer } from './balancer.js'
 export { DEFAULTS, type BackendOptions, type BalancerOptions, type CredentialOption, type Logger } from './options/index.js'
 export { BalancerClosedError, CredentialError, InstallError, InvalidOptionsError, LoadBalancerError } from './errors.js'

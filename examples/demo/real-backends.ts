@@ -7,7 +7,7 @@ import { UsageError, type Settings } from './arguments.js'
  * @throws UsageError or InvalidOptionsError
  */
 export function readRealOptions(source: NonNullable<Settings['real']>, env: NodeJS.ProcessEnv): BalancerOptions {
-  return source.kind === 'file' ? readConfigFile(source.path, env) : { backends: readEnvironment(env) }
+  return source.kind === 'file' ? readConfigFile(source.path, env).given : { backends: readEnvironment(env) }
 }
 
 function readEnvironment(env: NodeJS.ProcessEnv): BackendOptions[] {

@@ -47,4 +47,20 @@ export function readUndiciVersion(load: (path: string) => unknown): string | und
   }
 }
 
+const FIRST = Symbol.for('undici.globalDispatcher.1')
+const SECOND = Symbol.for('undici.globalDispatcher.2')
+
+const slots = globalThis as Partial<Record<symbol, unknown>>
+const [first, second] = [slots[FIRST], slots[SECOND]]
+
+/**
+ * To be called when undici has been loaded. Undici 8 looks for a global dispatcher only under the second symbol, and where
+ * there is none puts a default of its own under both: the Agent that an older copy of undici has set under the first one,
+ * with its certificates, would be gone because this package was imported.
+ */
+export function keepGlobal(): void {
+  if (first === undefined || second !== undefined || slots[FIRST] === first) return
+  Object.defineProperty(globalThis, FIRST, { value: first, writable: true, enumerable: false, configurable: false })
+}
+
 checkPeer(readUndiciVersion(createRequire(import.meta.url)), process.versions.node)

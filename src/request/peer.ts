@@ -1,6 +1,8 @@
 /** The one door to undici: whoever needs it at run time takes it from here, after the check that it can work. */
-import './check-peer.js'
+import { keepGlobal } from './check-peer.js'
 import * as undici from 'undici'
+
+keepGlobal()
 
 export { Agent, Dispatcher, errors, util } from 'undici'
 

@@ -1,6 +1,6 @@
 /** Turns what the pool tells into events, for whom listens: subscribers of a channel, and the logger. */
 import type { Channel } from 'node:diagnostics_channel'
-import type { Backend } from '../options/backend.js'
+import type { ConfiguredBackend } from '../options/backend.js'
 import type { Attempt, CooldownSource, OutcomeClass, PoolListener, PoolRequest } from '../core/types.js'
 import type { LogLevel, ResolvedLogger } from '../logger.js'
 import { channels } from './channels.js'
@@ -8,44 +8,44 @@ import type { BalancerEventName, BalancerEvents } from './events.js'
 import { EVENT_LEVELS, logEvent } from './log-events.js'
 
 /** A listener for the pool that publishes every event and logs it. With nobody to tell, a call allocates nothing. */
-export function createTelemetry(logger: ResolvedLogger): PoolListener<Backend> {
+export function createTelemetry(logger: ResolvedLogger): PoolListener<ConfiguredBackend> {
   return new Telemetry(logger)
 }
 
-class Telemetry implements PoolListener<Backend> {
+class Telemetry implements PoolListener<ConfiguredBackend> {
   readonly #logger: ResolvedLogger
 
   constructor(logger: ResolvedLogger) {
     this.#logger = logger
   }
 
-  picked(request: PoolRequest, attempt: Attempt<Backend>): void {
+  picked(request: PoolRequest, attempt: Attempt<ConfiguredBackend>): void {
     if (!this.#isHeard(channels.picked, EVENT_LEVELS.picked)) return
     this.#tell('picked', describeAttempt(request, attempt))
   }
 
-  answered(request: PoolRequest, attempt: Attempt<Backend>, status: number, latencyMs: number): void {
+  answered(request: PoolRequest, attempt: Attempt<ConfiguredBackend>, status: number, latencyMs: number): void {
     if (!this.#isHeard(channels.answered, EVENT_LEVELS.answered)) return
     this.#tell('answered', { ...describeAttempt(request, attempt), status, latencyMs })
   }
 
-  failover(request: PoolRequest, from: Attempt<Backend>, outcome: OutcomeClass, to: Backend | undefined): void {
+  failover(request: PoolRequest, from: Attempt<ConfiguredBackend>, outcome: OutcomeClass, to: ConfiguredBackend | undefined): void {
     if (!this.#isHeard(channels.failover, EVENT_LEVELS.failover)) return
     this.#tell('failover', { ...describeAttempt(request, from), outcome, to: to?.name })
   }
 
-  cooldown(backend: Backend, scope: string, cooldownMs: number, source: CooldownSource, status: number): void {
+  cooldown(backend: ConfiguredBackend, scope: string, cooldownMs: number, source: CooldownSource, status: number): void {
     if (!this.#isHeard(channels.cooldown, EVENT_LEVELS.cooldown)) return
     this.#tell('cooldown', { ...describeBackend(backend), scope, cooldownMs, source, status })
   }
 
-  ejected(backend: Backend, cooldownMs: number, reason: BalancerEvents['ejected']['reason']): void {
+  ejected(backend: ConfiguredBackend, cooldownMs: number, reason: BalancerEvents['ejected']['reason']): void {
     const level = reason === 'misconfigured' ? 'error' : EVENT_LEVELS.ejected
     if (!this.#isHeard(channels.ejected, level)) return
     this.#tell('ejected', { ...describeBackend(backend), cooldownMs, reason }, level)
   }
 
-  readmitted(backend: Backend, scope: string | undefined, after: 'ejected' | 'cooldown'): void {
+  readmitted(backend: ConfiguredBackend, scope: string | undefined, after: 'ejected' | 'cooldown'): void {
     if (!this.#isHeard(channels.readmitted, EVENT_LEVELS.readmitted)) return
     this.#tell('readmitted', { ...describeBackend(backend), scope, after })
   }
@@ -89,10 +89,10 @@ function describeRequest(request: PoolRequest) {
   return { requestId: identify(request), scope: request.scope }
 }
 
-function describeBackend({ name, url, priority }: Backend) {
+function describeBackend({ name, url, priority }: ConfiguredBackend) {
   return { backend: name, url, priority }
 }
 
-function describeAttempt(request: PoolRequest, { backend, number }: Attempt<Backend>) {
+function describeAttempt(request: PoolRequest, { backend, number }: Attempt<ConfiguredBackend>) {
   return { ...describeRequest(request), ...describeBackend(backend), attempt: number }
 }

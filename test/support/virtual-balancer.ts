@@ -2,7 +2,7 @@ import * as undici from 'undici'
 import { Agent, Dispatcher } from 'undici'
 import type { PoolStatus } from '../../src/core/types.js'
 import { Engine } from '../../src/engine.js'
-import type { BalancerOptions } from '../../src/options/index.js'
+import { resolveOptions, type BalancerOptions } from '../../src/options/index.js'
 import type { Inner } from './fake-inner.js'
 import { VirtualSystem } from './virtual-system.js'
 
@@ -22,7 +22,7 @@ export class VirtualBalancer extends Dispatcher {
   constructor(options: BalancerOptions, seed = 1) {
     super()
     this.system = new VirtualSystem(seed)
-    this.engine = new Engine(options, this.system)
+    this.engine = new Engine(resolveOptions(options), this.system)
     const agent = options.dispatcher ?? new Agent()
     this.#agent = agent
     this.#inner = {

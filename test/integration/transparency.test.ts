@@ -10,7 +10,7 @@ import fc from 'fast-check'
 import * as undici from 'undici'
 import { install } from '../../src/install.js'
 import { PEER_TAKES_LEGACY_HANDLERS } from '../../src/request/undici.js'
-import { FIXED_SEED, SEED } from '../support/seed.js'
+import { FIXED_SEED } from '../support/seed.js'
 import { startScriptedBackend } from '../support/scripted-backend.js'
 import { testCertificate } from '../support/tls.js'
 import { exchange } from './transparency/arbitraries.js'
@@ -24,6 +24,12 @@ import { startWireServer, type WireServer } from './transparency/wire-server.js'
 const RUNS: Readonly<Record<Client, number>> = {
   'native fetch': 70, 'native fetch, global': 50, 'native fetch, installed': 50, 'undici fetch': 60, 'undici request': 90, 'dispatch, new style': 90, 'dispatch, old style': 90,
 }
+
+/**
+ * The same in every run, unless TRANSPARENCY_SEED says otherwise: what differs by chance on sockets has not all got its
+ * name yet, and a new seed in some five finds more of that than of us.
+ */
+const SEED = Number(process.env['TRANSPARENCY_SEED'] ?? FIXED_SEED)
 
 /** Each client has exchanges of its own. */
 const seedOf = (client: Client, seed = SEED): number => seed + CLIENTS.indexOf(client)

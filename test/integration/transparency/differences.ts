@@ -82,7 +82,8 @@ export const DIFFERENCES: readonly Difference[] = [
         const source = isWrong || (plan.body.announced !== 'nothing' && isRefused(turn)) ? through.source : turn.source
         return { ...mapTraces(turn, through, (trace, { returned }) => typeof returned === 'boolean' ? { ...trace, returned } : trace), source }
       })
-      return exchange.turns.some(failsUnsent) ? { ...read, wire: withoutLastRequest(read.wire) } : read
+      // Bare, too, it may come to nothing before a byte was sent.
+      return exchange.turns.some(failsUnsent) && requestsIn(read.wire) > requestsIn(seen.wire) ? { ...read, wire: withoutLastRequest(read.wire) } : read
     },
   },
   {
@@ -150,10 +151,16 @@ function startFirst (bare: Trace, seen: Trace, endsAtStart: boolean): Trace {
 /** Nothing of it reaches the server: bare, a part does. */
 const failsUnsent = ({ body }: Turn): boolean => isStream(body) && (body.announced === 'its length' || body.announced === 'one more') && body.fails && body.chunks.length > 0
 
+const requestsIn = (wire: readonly string[]): number => wire.reduce((sum, connection) => sum + (connection.match(/ HTTP\/1\.1\r\n/g)?.length ?? 0), 0)
+
 function withoutLastRequest (wire: readonly string[]): string[] {
   const last = wire.at(-1) ?? ''
-  const kept = last.slice(0, Math.max(0, last.search(/[A-Z]+ \S* HTTP\/1\.1\r\n(?![^]* HTTP\/1\.1\r\n)/)))
-  return kept === '' ? wire.slice(0, -1) : [...wire.slice(0, -1), kept]
+  // Counted for those that go with the backend's own credential.
+  const count = /^(\d+)(?= with the backend's own credential\n)/.exec(last)?.[0]
+  const first = count === undefined ? 0 : last.indexOf('\n') + 1
+  const kept = last.slice(first, Math.max(first, last.search(/[A-Z]+ \S* HTTP\/1\.1\r\n(?![^]* HTTP\/1\.1\r\n)/)))
+  if (kept === '') return wire.slice(0, -1)
+  return [...wire.slice(0, -1), (count === undefined ? '' : `${Number(count) - 1}${last.slice(count.length, first)}`) + kept]
 }
 
 /** undici did not take the request at all. */

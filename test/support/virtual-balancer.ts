@@ -1,13 +1,10 @@
-import * as undici from 'undici'
 import { Agent, Dispatcher } from 'undici'
 import type { PoolStatus } from '../../src/core/types.js'
 import { Engine } from '../../src/engine.js'
 import { resolveOptions, type BalancerOptions } from '../../src/options/index.js'
 import type { Inner } from './fake-inner.js'
+import { PEER_TAKES_LEGACY_HANDLERS } from './undici-style.js'
 import { VirtualSystem } from './virtual-system.js'
-
-/** Undici 7 still speaks handlers of the old style; 8 wraps them. */
-const TAKES_LEGACY = !('Dispatcher1Wrapper' in undici)
 
 /**
  * The balancer over real sockets, but on the test's own clock and chance: cooldowns, backoffs and waits end when the
@@ -27,7 +24,7 @@ export class VirtualBalancer extends Dispatcher {
     this.#agent = agent
     this.#inner = {
       dispatch: (opts, handler) => agent.dispatch(opts as Dispatcher.DispatchOptions, handler as unknown as Dispatcher.DispatchHandler),
-      takesLegacy: TAKES_LEGACY && agent instanceof Dispatcher, isMockActive: false,
+      takesLegacy: PEER_TAKES_LEGACY_HANDLERS && agent instanceof Dispatcher, isMockActive: false,
     }
   }
 

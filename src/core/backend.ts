@@ -8,10 +8,8 @@ import type { Pacer } from './pacing/pacer.js'
 import { SlowStart } from './slow-start.js'
 import type { BackendConfig, BackendStatus, PoolConfig, ScopeStatus } from './types.js'
 
-/** Callers that were sent away together must not return together, yet none should wait for long in vain: up to a tenth later, */
-const JITTER_SHARE = 0.1
-/** and at most a second. In milliseconds. */
-const LONGEST_JITTER_MS = 1_000
+/** A cooldown that is prolonged by less is no news, in milliseconds: the answers of one burst ask for about the same. */
+const NEWS_MS = 1_000
 
 /** What the pool knows of one scope on one backend. */
 export class ScopeState {
@@ -45,14 +43,14 @@ export class ScopeState {
    * Keeps requests away for a while. A shorter cooldown than the one that runs changes nothing: the answers of many
    * attempts arrive in any order, and the longest is the safe one.
    *
-   * @param random uniform in [0, 1).
-   * @returns whether that is news: it begins, or its end moved by more than jitter does.
+   * @returns whether that is news: it begins, or its end moved by more than a little.
    */
-  coolDown(forMs: number, random: () => number, now: number): boolean {
+  coolDown(forMs: number, now: number): boolean {
     if (forMs <= 0) return false
+    // To the millisecond: who may come back when is the slow start's business, and a window that is open should be used.
     const until = now + forMs
     if (until <= this.cooldownUntil) return false
-    const isNews = this.cooldownUntil <= now || until - this.#announcedUntil > LONGEST_JITTER_MS
+    const isNews = this.cooldownUntil <= now || until - this.#announcedUntil > NEWS_MS
     this.cooldownUntil = until
     this.usedAt = now
     if (isNews) {

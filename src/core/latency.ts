@@ -13,7 +13,18 @@ const SIZES = [4_096, 16_384, 65_536] as const
 /** Share of the newest answer in the mean: the last eight or so count, of which no single one makes a backend slow. */
 const NEWEST_SHARE = 1 / 8
 
-/** A backend that is rarely asked is known by its last answers: what is ten seconds old counts a third. */
+/**
+ * Two in a row that are out of the usual range on the same side are no accident: they count for half each. So a backend that
+ * turns from 200 to 700 ms is known after four answers, where the mean alone takes fifteen; where streamed and unstreamed
+ * answers differ tenfold, nothing is out of the usual range.
+ */
+const SURPRISE_SHARE = 1 / 2
+const SURPRISES = 2
+/** So many usual deviations are out of the range, and the least that a deviation is taken for: a tenth. */
+const SURPRISING = 2
+const LEAST_DEVIATION = 0.1
+
+/** A slow backend is rarely asked, and known to have recovered by its last answers: beside a faster one what is ten seconds old counts a third. */
 const MEMORY_MS = 10_000
 
 /** Before so many answers nothing is known. */
@@ -43,30 +54,50 @@ export function sizeClassOf(bodyBytes: number): number {
 
 export const SIZE_CLASSES = SIZES.length + 1
 
+/** What is known of one size of requests. */
+class Usual {
+  answers = 0
+  ms = NaN
+  // Of logarithms, since times to headers are lognormal, and one answer of a minute is one answer.
+  #mean = 0
+  #deviation = 0
+  /** In a row, above the range; below it where negative. */
+  #surprises = 0
+  #answeredAt = -Infinity
+
+  observe(latencyMs: number, now: number): void {
+    const time = Math.log(Math.max(QUICK_MS, latencyMs))
+    this.answers++
+    const difference = this.answers === 1 ? 0 : time - this.#mean
+    const share = this.answers < LEAST_ANSWERS ? 1 / this.answers : this.#shareOf(difference, now)
+    const deviation = Math.min(Math.abs(difference), this.answers < LEAST_ANSWERS ? Infinity : SURPRISING * Math.max(LEAST_DEVIATION, this.#deviation))
+    this.#mean = this.answers === 1 ? time : this.#mean + difference * share
+    this.#deviation += (deviation - this.#deviation) * Math.max(NEWEST_SHARE, 1 / this.answers)
+    this.#answeredAt = now
+    if (this.answers >= LEAST_ANSWERS) this.ms = Math.exp(this.#mean)
+  }
+
+  #shareOf(difference: number, now: number): number {
+    const isSurprise = Math.abs(difference) > SURPRISING * Math.max(LEAST_DEVIATION, this.#deviation)
+    const side = Math.sign(difference)
+    this.#surprises = !isSurprise ? 0 : Math.sign(this.#surprises) === side ? this.#surprises + side : side
+    if (Math.abs(this.#surprises) >= SURPRISES) return SURPRISE_SHARE
+    return side > 0 ? NEWEST_SHARE : Math.max(NEWEST_SHARE, 1 - Math.exp((this.#answeredAt - now) / MEMORY_MS))
+  }
+}
+
 /** The usual time to headers of one scope on one backend. */
 export class Latency {
-  // By size class: means of logarithms, since times to headers are lognormal, and one answer of a minute is one answer.
-  readonly #means: number[] = []
-  readonly #answers: number[] = []
-  readonly #answeredAt: number[] = []
-  readonly #usualMs: number[] = []
+  readonly #usual: Usual[] = []
 
   /** A success. @param latencyMs from sending to response headers. */
   observe(sizeClass: number, latencyMs: number, now: number): void {
-    const time = Math.log(Math.max(QUICK_MS, latencyMs))
-    const answers = (this.#answers[sizeClass] ?? 0) + 1
-    const mean = this.#means[sizeClass] ?? time
-    const passed = Math.max(0, now - (this.#answeredAt[sizeClass] ?? now))
-    const share = Math.max(NEWEST_SHARE, 1 / answers, 1 - Math.exp(-passed / MEMORY_MS))
-    this.#means[sizeClass] = mean + (time - mean) * share
-    this.#answers[sizeClass] = answers
-    this.#answeredAt[sizeClass] = now
-    this.#usualMs[sizeClass] = answers < LEAST_ANSWERS ? NaN : Math.exp(this.#means[sizeClass])
+    (this.#usual[sizeClass] ??= new Usual()).observe(latencyMs, now)
   }
 
   /** In milliseconds; NaN while too little is known. */
   usualMs(sizeClass: number): number {
-    return this.#usualMs[sizeClass] ?? NaN
+    return this.#usual[sizeClass]?.ms ?? NaN
   }
 }
 

@@ -68,7 +68,7 @@ export class Outcomes {
     if (outcome === 'throttled') {
       this.changes++
       const forMs = Math.min(hint?.ms ?? config.cooldownMs, config.maxCooldownMs)
-      if (scope.coolDown(forMs, this.#random, now) && this.#listener.hears('cooldown')) {
+      if (scope.coolDown(forMs, now) && this.#listener.hears('cooldown')) {
         this.#listener.tell('cooldown', {
           backend: target.config, scope: scope.name, cooldownMs: scope.cooldownUntil - now, source: hint?.source ?? 'default', status,
         })

@@ -47,7 +47,7 @@ export class SlowStart {
 
   /** Milliseconds until one more of those who can wait may go; 0: now. */
   waitMs(now: number): number {
-    if (this.#undecided < this.#width || this.#head === undefined) return 0
+    if (this.#undecided + 1 <= this.#width || this.#head === undefined) return 0
     return Math.max(0, this.#head.startedAt + this.#decisionMs - now)
   }
 

@@ -8,6 +8,7 @@ import type { Inner } from './request/attempt.js'
 import { refuse } from './request/caller.js'
 import { toError } from './request/failure.js'
 import { adaptHandler, adaptOptions } from './request/pass-through.js'
+import { sendProbe } from './request/probe.js'
 import { BalancedRequest, type RequestContext } from './request/request.js'
 import { UrlMatcher } from './request/route.js'
 import { checkHandler, type AnyHandler, type DispatchOptions } from './request/undici.js'
@@ -20,6 +21,7 @@ export class Engine implements RequestContext {
 
   #options: ResolvedOptions
   #matcher: UrlMatcher
+  #inner: Inner | undefined
   /** When a base URL whose backend is gone has to be forgotten. Looked at as requests come, for a timer would keep the process alive. */
   #forgetAt = Infinity
   #closed = false
@@ -29,7 +31,10 @@ export class Engine implements RequestContext {
     this.system = world
     this.#options = options
     this.#matcher = new UrlMatcher(options.intercept)
-    this.pool = new Pool(options, world, new Telemetry(options.logger))
+    this.pool = new Pool(options, world, new Telemetry(options.logger), (backend, done) => {
+      // Through what requests go through: there was one, or nothing would be out.
+      if (this.#inner !== undefined) sendProbe(this.#inner, backend, done)
+    })
     this.#warn([])
   }
 
@@ -58,6 +63,7 @@ export class Engine implements RequestContext {
     const route = this.#matcher.match(opts)
     if (route === undefined) return inner.dispatch(opts, inner.takesLegacy ? handler : adaptHandler(handler))
     if (this.#closed) return refuse(handler, new BalancerClosedError())
+    this.#inner = inner
     let request: BalancedRequest
     try {
       checkHandler(handler, opts)

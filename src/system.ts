@@ -15,6 +15,10 @@ class NodeTimer implements Timer {
     this.#handle = setTimeout(callback, Math.min(Math.ceil(delayMs) + 1, MAX_TIMER_MS))
   }
 
+  unref(): void {
+    this.#handle.unref()
+  }
+
   cancel(): void {
     clearTimeout(this.#handle)
   }

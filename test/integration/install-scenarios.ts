@@ -88,7 +88,7 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
 
   async 'another copy of the package knows what is installed'(both) {
     const balancer = install(optionsFor(both))
-    const copy = await import(`${new URL('../../src/install.ts', import.meta.url).href}?copy`) as { install: typeof install }
+    const copy = await import(`${new URL('../../src/install.js', import.meta.url).href}?copy`) as { install: typeof install }
     assert.notEqual(copy.install, install)
     assert.throws(() => copy.install(optionsFor(both)), isInstallError(/is balanced already/))
     const other = copy.install({ backends: [{ url: both[1].url, priority: 1, name: 'other' }], intercept: ['https://other.balanced'], logger: false, dispatcher: new Agent() })

@@ -14,6 +14,9 @@ const root = fileURLToPath(new URL('../..', import.meta.url))
 /** Where the programs are that tests start, and what they import. */
 const FOLDERS = ['src', 'examples', 'test/support', 'test/integration', 'test/hardening']
 
+/** The examples import the package by its name. */
+const PACKAGE = { name: 'openai-priority-loadbalancer', type: 'module', exports: { '.': './src/index.js', './register': './src/register.js' } }
+
 let folder: string | undefined
 
 /** All of it, as in the project but in JavaScript, until this process ends. */
@@ -21,7 +24,7 @@ function compile(): string {
   const compiled = realpathSync(mkdtempSync(join(tmpdir(), 'priority-loadbalancer-test-')))
   process.once('exit', () => { rmSync(compiled, { recursive: true, force: true }) })
   symlinkSync(join(root, 'node_modules'), join(compiled, 'node_modules'), 'junction')
-  writeFileSync(join(compiled, 'package.json'), '{ "type": "module" }')
+  writeFileSync(join(compiled, 'package.json'), JSON.stringify(PACKAGE))
   const files = FOLDERS.flatMap((name) => readdirSync(join(root, name), { recursive: true, encoding: 'utf8' }).map((file) => join(root, name, file)))
   buildSync({
     entryPoints: files.filter((file) => file.endsWith('.ts') && !/\.(test|d)\.ts$/.test(file)),

@@ -31,13 +31,42 @@ describe('nothing available', () => {
     assert.deepEqual(kit.acquire(request), { kind: 'reject', retryAfterMs: 1 })
   })
 
-  test('one failed and the other throttled: a 429, because waiting will help', () => {
+  test('one failed and the other throttled: a 429 that says when the first of both may be back', () => {
     const kit = new PoolKit([backend('a', 1), backend('b', 2)], { maxAttempts: 3 })
     const request = new TestRequest()
     kit.answer(kit.send(request), 429, { 'retry-after': '3' })
     kit.settle(kit.send(request), 'connection')
     const rejected = kit.acquire(request)
-    assert.ok(rejected.kind === 'reject' && rejected.retryAfterMs >= 3_000)
+    assert.ok(rejected.kind === 'reject' && rejected.retryAfterMs <= 500, JSON.stringify(rejected))
+  })
+
+  test('attempts used up by a failure while another is merely throttled: a 429 too, but for a credential of ours', () => {
+    for (const [status, expected] of [[500, 'reject'], [401, 'surface']] as const) {
+      const kit = new PoolKit([backend('a', 1), backend('b', 2, { ownsCredential: true })], { maxAttempts: 2 })
+      kit.setChance(0)
+      const request = new TestRequest()
+      kit.answer(kit.send(request), 429, { 'retry-after-ms': '500' })
+      kit.answer(kit.send(request), status)
+      const told = kit.acquire(request)
+      assert.equal(told.kind, expected)
+      if (told.kind === 'reject') assert.equal(told.retryAfterMs, 500)
+    }
+  })
+
+  test('the soonest within the patience of the request: it waits, and not for a moment longer', () => {
+    for (const [waitMs, expected] of [[500, 'wait'], [501, 'reject']] as const) {
+      const kit = three({ maxWaitMs: 500 })
+      kit.setChance(0)
+      kit.throttle('', 30_000, waitMs, 20_000)
+      assert.equal(kit.acquire().kind, expected)
+    }
+  })
+
+  test('all failed it, and none is throttled: the last real error, however patient the request is', () => {
+    const kit = three({ maxWaitMs: 10_000 })
+    const request = new TestRequest()
+    for (let i = 0; i < 3; i++) kit.answer(kit.send(request), 500)
+    assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'no-backend' })
   })
 
   test('attempts used up while others are free: the last real answer', () => {

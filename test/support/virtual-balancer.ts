@@ -1,11 +1,13 @@
+import * as undici from 'undici'
 import { Agent, Dispatcher } from 'undici'
 import type { PoolStatus } from '../../src/core/types.js'
 import { Engine } from '../../src/engine.js'
 import { resolveOptions, type BalancerOptions } from '../../src/options/index.js'
-import { fromUndici, toUndici } from '../../src/request/undici.js'
-import { PEER_TAKES_LEGACY_HANDLERS } from '../../src/request/peer.js'
-import type { Inner } from '../../src/request/request-context.js'
+import type { Inner } from './fake-inner.js'
 import { VirtualSystem } from './virtual-system.js'
+
+/** Undici 7 still speaks handlers of the old style; 8 wraps them. */
+const TAKES_LEGACY = !('Dispatcher1Wrapper' in undici)
 
 /**
  * The balancer over real sockets, but on the test's own clock and chance: cooldowns, backoffs and waits end when the
@@ -23,11 +25,14 @@ export class VirtualBalancer extends Dispatcher {
     this.engine = new Engine(resolveOptions(options), this.system)
     const agent = options.dispatcher ?? new Agent()
     this.#agent = agent
-    this.#inner = { dispatch: (opts, handler) => agent.dispatch(opts as Dispatcher.DispatchOptions, toUndici(handler)), takesLegacy: PEER_TAKES_LEGACY_HANDLERS && agent instanceof Dispatcher, isMockActive: false }
+    this.#inner = {
+      dispatch: (opts, handler) => agent.dispatch(opts as Dispatcher.DispatchOptions, handler as unknown as Dispatcher.DispatchHandler),
+      takesLegacy: TAKES_LEGACY && agent instanceof Dispatcher, isMockActive: false,
+    }
   }
 
   override dispatch(opts: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
-    return this.engine.dispatch(this.#inner, opts as Parameters<Engine['dispatch']>[1], fromUndici(handler))
+    return this.engine.dispatch(this.#inner, opts as Parameters<Engine['dispatch']>[1], handler as unknown as Parameters<Engine['dispatch']>[2])
   }
 
   status(): PoolStatus {

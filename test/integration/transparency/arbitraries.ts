@@ -1,6 +1,6 @@
 /** What exchanges are drawn from. */
 import fc from 'fast-check'
-import { PEER_TAKES_LEGACY_HANDLERS } from '../../../src/request/peer.js'
+import { PEER_TAKES_LEGACY_HANDLERS } from '../../../src/request/undici.js'
 import { FATES, isDispatch, isFetch, isStream, isTraced, type Action, type BodyPlan, type Client, type Exchange, type HeadersPlan, type ResponsePlan, type Turn } from './exchange.js'
 
 /** `usual` in so many of 100 cases. */

@@ -95,7 +95,7 @@ export const DIFFERENCES: readonly Difference[] = [
 /** The rest of the README's list: what takes more than one backend, an option or TLS to be seen, and the test that shows it. */
 export const SHOWN_ELSEWHERE: readonly { readonly readme: string, readonly test: string }[] = [
   { readme: 'One request may be several on the wire', test: 'test/integration/outcomes.test.ts' },
-  { readme: 'A body that has been rewritten by `models`', test: 'test/request/outgoing-request.test.ts' },
+  { readme: 'A body that has been rewritten by `models`', test: 'test/request/scope.test.ts' },
   { readme: 'undici\'s own redirect option', test: 'test/request/rewrite.test.ts' },
   { readme: 'An attempt that takes longer than `attemptTimeoutMs`', test: 'test/integration/faults.test.ts' },
   { readme: 'With undici 8, `install` lets', test: 'test/integration/transparency.test.ts' },

@@ -1,8 +1,6 @@
+// What a pool tells of itself to people and dashboards.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { Backend, ScopeState } from '../../src/core/backend.js'
-import type { Pacer } from '../../src/core/pacing/pacer.js'
-import { describeBackend } from '../../src/core/status.js'
 import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
 
 describe('the status', () => {
@@ -12,7 +10,7 @@ describe('the status', () => {
       const { waiting, queues, waits } = kit.pool.status(kit.now)
       return { waiting, queues, waits }
     }
-    assert.deepEqual(look(), { waiting: 0, queues: [], waits: { served: 0, inVain: 0, totalMs: 0, longestMs: 0 } })
+    assert.deepEqual(look(), { waiting: 0, queues: [], waits: { served: 0, unserved: 0, totalMs: 0, longestMs: 0 } })
     kit.throttle('x', 1_000)
     kit.throttle('y', 1_000)
     const [first, second, aborted] = [new TestRequest({ scope: 'x' }), new TestRequest({ scope: 'x' }), new TestRequest({ scope: 'y' })]
@@ -24,14 +22,14 @@ describe('the status', () => {
     assert.deepEqual(look(), {
       waiting: 3,
       queues: [{ scope: 'x', waiting: 2, firstWaitedMs: 300 }, { scope: 'y', waiting: 1, firstWaitedMs: 100 }],
-      waits: { served: 0, inVain: 0, totalMs: 0, longestMs: 0 },
+      waits: { served: 0, unserved: 0, totalMs: 0, longestMs: 0 },
     })
     kit.pool.leave(aborted, kit.now)
     assert.deepEqual(look().queues, [{ scope: 'x', waiting: 2, firstWaitedMs: 300 }])
     kit.system.advance(1_200)
     kit.acquire(first)
     kit.acquire(second)
-    assert.deepEqual(look(), { waiting: 0, queues: [], waits: { served: 2, inVain: 1, totalMs: 1_500 + 1_300, longestMs: 1_500 } })
+    assert.deepEqual(look(), { waiting: 0, queues: [], waits: { served: 2, unserved: 1, totalMs: 1_500 + 1_300, longestMs: 1_500 } })
   })
 
   test('a request that comes back refused has waited since it began to', () => {
@@ -52,7 +50,7 @@ describe('the status', () => {
     const attempt = kit.send(new TestRequest({ scope: 'y' }))
     kit.system.advance(12.5)
     kit.answer(attempt, 200)
-    kit.pool.headers(streaming, 200, {}, kit.now)
+    kit.headers(streaming, 200)
     kit.system.advance(1)
     kit.answer(kit.send(new TestRequest({ scope: 'y' })), 400)
     kit.answer(kit.send(new TestRequest({ scope: 'y' })), 500)
@@ -100,17 +98,25 @@ describe('the status', () => {
 })
 
 describe('the status of pacing', () => {
-  /** Has a pace, and nothing else to say. */
-  const paced = (waitMs: number): Pacer => ({
-    waitMs: () => waitMs, headroom: () => 1, sent: () => undefined, observe: () => undefined, finished: () => undefined,
-    pace: () => [{ dimension: 'requests', perSecond: 5, waitMs: 0 }, { dimension: 'tokens', perSecond: 1_000, waitMs }],
-  })
+  /** A minute's limit of which so much is left, once a second: two answers tell how fast we are. */
+  function tell(kit: PoolKit, scope: string, left: readonly number[]): void {
+    for (const remaining of left) {
+      kit.system.advance(1_000)
+      kit.answer(kit.send(new TestRequest({ scope })), 200, {
+        'x-ratelimit-limit-requests': '100', 'x-ratelimit-remaining-requests': String(remaining),
+        'x-ratelimit-reset-requests': `${(60 * (100 - remaining)) / 100}s`,
+      })
+    }
+  }
 
   test('calls a scope paced while the next request would have to wait for its limit', () => {
-    const one = new Backend(backend('a'))
-    for (const [name, waitMs] of [['short', 20], ['free', 0]] as const) one.scopes.set(name, new ScopeState(name, paced(waitMs), 0))
-    const { state, scopes } = describeBackend(one, 1_000)
+    const kit = new PoolKit([backend('a')], { pacing: true })
+    tell(kit, 'free', [99, 89, 79])
+    tell(kit, 'short', [99, 50, 0])
+    const { state, scopes } = kit.statusOf('a')
     assert.equal(state, 'available')
-    assert.deepEqual(scopes.map((scope) => [scope.scope, scope.state, scope.pace[1]?.waitMs]), [['short', 'paced', 20], ['free', 'available', 0]])
+    for (const { pace } of scopes) assert.deepEqual(pace.map(({ dimension, perSecond }) => [dimension, perSecond > 0]), [['requests', true]])
+    assert.deepEqual(scopes.map(({ pace }) => (pace[0]?.waitMs ?? NaN) > 0), [false, true])
+    assert.deepEqual(scopes.map((scope) => [scope.scope, scope.state]), [['free', 'available'], ['short', 'paced']])
   })
 })

@@ -16,7 +16,7 @@ import { system } from './system.js'
 /** What undici tells of connections; listeners on the balancer hear what its inner dispatcher says. */
 const EVENTS: readonly string[] = ['connect', 'disconnect', 'connectionError', 'drain']
 
-/** Options that were resolved by `install` already, since it has to look at them first; and what it has chosen to send through. */
+/** @internal Options that were resolved by `install` already, since it has to look at them first; and what it has chosen to send through. */
 export class Prepared {
   constructor(readonly options: ResolvedOptions, readonly inner: DispatcherType) {}
 }

@@ -1,4 +1,7 @@
-/** What the class and the interceptor have in common: one pool, and the question which requests are its own. */
+/**
+ * One pool behind every way in. The dispatcher and the interceptor hand all requests over; here it is decided whether one is
+ * for the backends or only passes through, which options hold right now, and when the last request is over.
+ */
 import { Pool } from './core/pool.js'
 import type { PoolStatus, System } from './core/types.js'
 import { BalancerClosedError } from './errors.js'

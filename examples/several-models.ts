@@ -33,7 +33,7 @@ async function main(): Promise<void> {
 await runLocally({
   'contoso-east.openai.azure.com': {
     apiKeys: ['key-east'],
-    deployments: { 'gpt-4o': { kind: 'standard', requestsPerMinute: 3, buckets: true }, 'gpt-4o-mini': undefined },
+    deployments: { 'gpt-4o': { kind: 'standard', requestsPerMinute: 3, requestLimiter: 'bucket' }, 'gpt-4o-mini': undefined },
   },
   'contoso-west.openai.azure.com': { apiKeys: ['key-west'] },
 }, main, { KEY_EAST: 'key-east', KEY_WEST: 'key-west' })

@@ -8,10 +8,9 @@ import { Engine } from './engine.js'
 import { BalancerClosedError } from './errors.js'
 import { resolveOptions, type BalancerOptions, type ResolvedOptions } from './options/index.js'
 import { findInnerWarning } from './options/warnings.js'
-import type { Inner } from './request/request-context.js'
+import type { Inner } from './request/attempt.js'
 import { speakBoth } from './request/both-styles.js'
-import { fromUndici, toUndici, type DispatchOptions } from './request/undici.js'
-import { Agent, Dispatcher, PEER_TAKES_LEGACY_HANDLERS } from './request/peer.js'
+import { Agent, Dispatcher, PEER_TAKES_LEGACY_HANDLERS, type AnyHandler, type DispatchOptions } from './request/undici.js'
 
 /** What undici tells of connections; listeners on the balancer hear what its inner dispatcher says. */
 const EVENTS: readonly string[] = ['connect', 'disconnect', 'connectionError', 'drain']
@@ -58,7 +57,7 @@ export class PriorityBalancer extends Dispatcher {
 
   /** Called by undici and by fetch. Errors of a request go to its handler, as with every dispatcher of undici's. */
   override dispatch(opts: DispatcherType.DispatchOptions, handler: DispatcherType.DispatchHandler): boolean {
-    return this.#engine.dispatch(this.#inner, opts as DispatchOptions, fromUndici(handler))
+    return this.#engine.dispatch(this.#inner, opts as DispatchOptions, handler as unknown as AnyHandler)
   }
 
   /** What is known of the backends right now: a snapshot, cheap enough for every health check. Shows no secret. */
@@ -159,7 +158,7 @@ class InnerDispatcher implements Inner {
     // One of another copy of undici may be of any version.
     this.takesLegacy = PEER_TAKES_LEGACY_HANDLERS && isOurs
     // Looked up at every request, as undici does: a dispatcher may be patched or composed in place.
-    this.dispatch = (opts, handler) => target.dispatch(opts as DispatcherType.DispatchOptions, toUndici(isOurs ? handler : speakBoth(handler)))
+    this.dispatch = (opts, handler) => target.dispatch(opts as DispatcherType.DispatchOptions, (isOurs ? handler : speakBoth(handler)) as never)
     this.emitter = typeof (target as { on?: unknown }).on === 'function' ? (target as unknown as NodeJS.EventEmitter) : undefined
   }
 

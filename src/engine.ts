@@ -2,23 +2,21 @@
 import { Pool } from './core/pool.js'
 import type { PoolStatus, System } from './core/types.js'
 import { BalancerClosedError } from './errors.js'
-import { forgetGone, nextForgetting, updateOptions, type BalancerOptions, type ConfiguredBackend, type ResolvedOptions } from './options/index.js'
+import { forgetGone, nextForgetting, updateOptions, type BalancerOptions, type ResolvedOptions } from './options/index.js'
 import { system } from './system.js'
-import { createTelemetry } from './telemetry/telemetry.js'
-import { ActiveRequests } from './request/active-requests.js'
-import { BalancedRequest } from './request/request.js'
+import type { Inner } from './request/attempt.js'
 import { refuse } from './request/caller.js'
 import { toError } from './request/failure.js'
-import type { AnyHandler, DispatchOptions } from './request/undici.js'
-import { adaptForward } from './request/pass-through.js'
-import { mendOptions } from './request/mend-options.js'
-import type { Inner, RequestContext } from './request/request-context.js'
+import { adaptHandler, adaptOptions } from './request/pass-through.js'
+import { BalancedRequest, type RequestContext } from './request/request.js'
 import { UrlMatcher } from './request/route.js'
+import { checkHandler, type AnyHandler, type DispatchOptions } from './request/undici.js'
+import { Telemetry } from './telemetry/telemetry.js'
 
 export class Engine implements RequestContext {
   readonly system: System
-  readonly pool: Pool<ConfiguredBackend>
-  readonly requests = new ActiveRequests()
+  readonly pool: Pool
+  readonly requests = new Set<BalancedRequest>()
 
   #options: ResolvedOptions
   #matcher: UrlMatcher
@@ -31,7 +29,7 @@ export class Engine implements RequestContext {
     this.system = world
     this.#options = options
     this.#matcher = new UrlMatcher(options.intercept)
-    this.pool = new Pool(options, world, createTelemetry(options.logger))
+    this.pool = new Pool(options, world, new Telemetry(options.logger))
     this.#warn([])
   }
 
@@ -54,16 +52,18 @@ export class Engine implements RequestContext {
 
   /** A request for the pool goes through the backends; any other one goes on to `inner` as it came. */
   dispatch(inner: Inner, given: DispatchOptions, handler: AnyHandler): boolean {
-    const opts = mendOptions(given, handler, inner.takesLegacy)
-    this.#forgetGone()
+    const opts = adaptOptions(given, handler, inner.takesLegacy)
+    // Nearly always there is nothing to forget: the clock is not even looked at then.
+    if (this.#forgetAt !== Infinity) this.#forgetGone()
     const route = this.#matcher.match(opts)
-    if (route === undefined) return inner.dispatch(opts, inner.takesLegacy ? handler : adaptForward(handler))
+    if (route === undefined) return inner.dispatch(opts, inner.takesLegacy ? handler : adaptHandler(handler))
     if (this.#closed) return refuse(handler, new BalancerClosedError())
     let request: BalancedRequest
     try {
+      checkHandler(handler, opts)
       request = new BalancedRequest(this, inner, opts, route, handler)
     } catch (error) {
-      // No handler at all, headers that throw when they are read: told as undici tells it.
+      // No handler, or one that lacks what it will be told; headers that throw when they are read: told as undici tells it.
       return refuse(handler, toError(error))
     }
     return request.start()
@@ -86,9 +86,7 @@ export class Engine implements RequestContext {
   }
 
   #forgetGone(): void {
-    // Nearly always there is none: the clock is not even looked at then.
-    if (this.#forgetAt === Infinity || this.system.now() < this.#forgetAt) return
-    this.#take(forgetGone(this.#options, this.system.now()))
+    if (this.system.now() >= this.#forgetAt) this.#take(forgetGone(this.#options, this.system.now()))
   }
 
   #take(options: ResolvedOptions): void {
@@ -107,7 +105,14 @@ export class Engine implements RequestContext {
   /** Like `close`, but requests under way are aborted with this error. */
   destroy(error: Error): Promise<void> {
     const idle = this.close()
-    this.requests.abortAll(error)
+    for (const request of [...this.requests]) {
+      try {
+        request.abort(error)
+      } catch (thrown) {
+        // What one caller's handler throws must not keep the others from hearing of their end.
+        queueMicrotask(() => { throw thrown })
+      }
+    }
     return idle
   }
 

@@ -12,7 +12,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Dispatcher as DispatcherType } from 'undici'
 import { InstallError } from './errors.js'
-import { Dispatcher } from './request/peer.js'
+import { Dispatcher } from './request/undici.js'
 
 const SLOTS = [Symbol.for('undici.globalDispatcher.1'), Symbol.for('undici.globalDispatcher.2')] as const
 

@@ -9,8 +9,7 @@ import { InstallError } from './errors.js'
 import { readGlobal, usableGlobal, writeGlobal, type FormerGlobal } from './global-dispatcher.js'
 import { resolveOptions, type BalancerOptions, type ResolvedOptions } from './options/index.js'
 import { refuse } from './request/caller.js'
-import { Agent } from './request/peer.js'
-import { fromUndici } from './request/undici.js'
+import { Agent, type AnyHandler } from './request/undici.js'
 
 /** A balancer that is the process's global dispatcher, until it is uninstalled. */
 export interface InstalledBalancer extends PriorityBalancer {
@@ -153,7 +152,7 @@ function seesFetch(balancer: PriorityBalancer): boolean {
   let seen = false
   balancer.dispatch = (_opts, handler) => {
     seen = true
-    return refuse(fromUndici(handler), new InstallError('Asked only whether fetch gets here.'))
+    return refuse(handler as unknown as AnyHandler, new InstallError('Asked only whether fetch gets here.'))
   }
   globalThis.fetch(PROBE_URL).catch(() => {})
   // The method of the class again.

@@ -8,8 +8,7 @@ import { Engine } from './engine.js'
 import { InvalidOptionsError } from './errors.js'
 import { resolveOptions, type BalancerOptions } from './options/index.js'
 import { findInnerWarning } from './options/warnings.js'
-import { fromUndici, toUndici, type AnyHandler, type DispatchOptions } from './request/undici.js'
-import { PEER_TAKES_LEGACY_HANDLERS } from './request/peer.js'
+import { PEER_TAKES_LEGACY_HANDLERS, type AnyHandler, type DispatchOptions } from './request/undici.js'
 
 /** One pool of backends, shared by all dispatchers that are composed with the same interceptor. */
 export interface PriorityInterceptor {
@@ -40,13 +39,13 @@ export function priorityInterceptor(options: Omit<BalancerOptions, 'dispatcher'>
     const warning = findInnerWarning(dispatch)
     if (warning !== undefined) resolved.logger.warn({}, warning)
     const inner = {
-      dispatch: (opts: DispatchOptions, handler: AnyHandler) => dispatch(opts as Dispatcher.DispatchOptions, toUndici(handler)),
+      dispatch: (opts: DispatchOptions, handler: AnyHandler) => dispatch(opts as Dispatcher.DispatchOptions, handler as never),
       takesLegacy: PEER_TAKES_LEGACY_HANDLERS,
       // Not to be seen from inside compose(); undici hands the mock's body over by itself there.
       isMockActive: false,
     }
     // undici asks for exactly two parameters.
-    return (opts, handler) => engine.dispatch(inner, opts as DispatchOptions, fromUndici(handler))
+    return (opts, handler) => engine.dispatch(inner, opts as DispatchOptions, handler as unknown as AnyHandler)
   }
   return Object.assign(interceptor, {
     status: () => engine.status(),

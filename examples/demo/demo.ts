@@ -1,17 +1,19 @@
+/**
+ * Shows in half a minute what the balancer is good for: the same work with and without it, from the command line to the
+ * report and an exit code. Reading this file is reading the demo; the others are its parts.
+ */
+import type { EventEmitter } from 'node:events'
 import { accessSync, constants, mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { InvalidOptionsError } from '../../src/index.js'
-import { readArguments, UsageError, type Settings } from './arguments.js'
-import { createSender } from './client.js'
-import { HELP } from './help.js'
-import { openPool, type Pool } from './pool.js'
-import { Progress, type ProgressStream } from './progress.js'
+import { createSender } from './application.js'
+import { HELP, readArguments, UsageError, type Settings } from './arguments.js'
+import { openPool, type Pool } from './backends.js'
+import { Progress, renderFailures, renderTable, summarize, type ProgressStream, type RunSummary } from './report.js'
 import { performRun, planRuns, type Run } from './run.js'
-import { summarize, type RunSummary } from './statistics.js'
-import { renderFailures, renderTable } from './table.js'
+import { planWork } from './scenario.js'
 import { renderTimeline } from './timeline.js'
-import { planWork } from './workload.js'
 
 const DONE = 0
 const FAILED = 1
@@ -104,4 +106,24 @@ function renderReport(runs: readonly RunSummary[], out: string): string {
 function renderJson({ requests, rate, seed, concurrency, maxWaitMs, target }: Settings, runs: readonly RunSummary[], out: string): string {
   const settings = { requests, rate, seed, concurrency, maxWaitMs, target }
   return `${JSON.stringify({ settings, runs, timeline: out }, undefined, 2)}\n`
+}
+
+/**
+ * npm, its shell and the terminal may each pass the same keypress on. No user presses Ctrl-C twice within this time.
+ */
+const SAME_KEYPRESS_MS = 300
+
+/** Aborts at the first Ctrl-C, so that the demo can tidy up, and calls `exit` at the second. */
+export function watchInterruption(signals: EventEmitter, now: () => number, exit: () => void): AbortSignal {
+  const interruption = new AbortController()
+  let firstAt = 0
+  signals.on('SIGINT', () => {
+    if (interruption.signal.aborted) {
+      if (now() - firstAt > SAME_KEYPRESS_MS) exit()
+      return
+    }
+    firstAt = now()
+    interruption.abort()
+  })
+  return interruption.signal
 }

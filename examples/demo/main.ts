@@ -1,5 +1,5 @@
-import { runDemo } from './demo.js'
-import { watchInterruption } from './interruption.js'
+/** `npm start`: the demo with this process's arguments, streams, signals and end, which a test of it must not touch. */
+import { runDemo, watchInterruption } from './demo.js'
 
 const signal = watchInterruption(process, () => performance.now(), () => process.exit(130))
 // A reader that has seen enough (`| head`) is no error.

@@ -1,12 +1,17 @@
+/**
+ * Where each backend stands, as a whole and with each of its scopes, and in which order backends are asked. What was learned
+ * of a backend outlives an update of the options that keeps it: it is held here, apart from the configuration.
+ */
 import { AVAILABLE, transition, type Health, type HealthEvent } from './health.js'
-import { largestJitterMs } from './jitter.js'
 import type { LatencyGuard } from './latency.js'
 import type { Pacer } from './pacing/pacer.js'
-import type { Reopening } from './slow-start.js'
-import type { BackendConfig } from './types.js'
+import type { SlowStart } from './slow-start.js'
+import type { BackendConfig, BackendStatus, PoolConfig, ScopeStatus } from './types.js'
 
-/** Longer than any jitter. */
-const NEWS_MS = 1_000
+/** Callers that were sent away together must not return together, yet none should wait for long in vain: up to a tenth later, */
+const JITTER_SHARE = 0.1
+/** and at most a second. In milliseconds. */
+const LONGEST_JITTER_MS = 1_000
 
 /** What the pool knows of one scope on one backend. */
 export class ScopeState {
@@ -14,10 +19,6 @@ export class ScopeState {
   readonly name: string
   /** Monotonic time; in the past when there is no cooldown. */
   cooldownUntil = -Infinity
-  /** The end that the listener was told. */
-  announcedUntil = -Infinity
-  /** The listener was told of a cooldown and not yet of its end. */
-  isCooling = false
   attempts = 0
   successes = 0
   throttled = 0
@@ -29,7 +30,11 @@ export class ScopeState {
   /** From the first success on, unless it is switched off. */
   guard: LatencyGuard | undefined = undefined
   /** Since the last refusal. */
-  reopening: Reopening | undefined = undefined
+  slowStart: SlowStart | undefined = undefined
+  /** The end of a cooldown that the listener was told. */
+  #announcedUntil = -Infinity
+  /** The listener was told of a cooldown and not yet of its end. */
+  #isCooling = false
 
   constructor(name: string, pacer: Pacer | undefined, now: number) {
     this.name = name
@@ -46,43 +51,62 @@ export class ScopeState {
    */
   coolDown(forMs: number, random: () => number, now: number): boolean {
     if (forMs <= 0) return false
-    const until = now + forMs + random() * largestJitterMs(forMs)
+    const until = now + forMs + random() * Math.min(forMs * JITTER_SHARE, LONGEST_JITTER_MS)
     if (until <= this.cooldownUntil) return false
-    const isNews = this.cooldownUntil <= now || until - this.announcedUntil > NEWS_MS
+    const isNews = this.cooldownUntil <= now || until - this.#announcedUntil > LONGEST_JITTER_MS
     this.cooldownUntil = until
     this.usedAt = now
     if (isNews) {
-      this.announcedUntil = until
-      this.isCooling = true
+      this.#announcedUntil = until
+      this.#isCooling = true
     }
     return isNews
   }
 
   /** @returns true once after each cooldown that was announced. */
-  noticeEnd(now: number): boolean {
-    if (!this.isCooling || this.cooldownUntil > now) return false
-    this.isCooling = false
+  expireCooldown(now: number): boolean {
+    if (!this.#isCooling || this.cooldownUntil > now) return false
+    this.#isCooling = false
     return true
+  }
+
+  status(now: number): ScopeStatus {
+    const pace = this.pacer?.pace(now) ?? []
+    const cooldownMs = Math.max(0, this.cooldownUntil - now)
+    const isPaced = pace.some((limit) => limit.waitMs > 0)
+    return {
+      scope: this.name,
+      state: cooldownMs > 0 ? 'cooldown' : isPaced ? 'paced' : 'available',
+      cooldownMs,
+      attempts: this.attempts,
+      successes: this.successes,
+      throttled: this.throttled,
+      failures: this.failures,
+      inFlight: this.inFlight,
+      pace,
+    }
   }
 }
 
-/** What the pool knows of one backend. Lives on when an update keeps the backend. */
-export class Backend<B extends BackendConfig> {
+/** What the pool knows of one backend. */
+export class Backend {
   readonly kind = 'backend'
-  config: B
-  /** Position in the roster; -1 when an update has removed the backend. */
+  config: BackendConfig
+  /** Position among the tiers' backends; -1 when an update has removed the backend. */
   index = 0
   health: Health = AVAILABLE
   attempts = 0
   successes = 0
   throttled = 0
   failures = 0
+  /** Attempts whose response body has not ended. */
   inFlight = 0
-  /** Of the last success; NaN before the first. */
+  /** Milliseconds to the response headers of the last success; NaN before the first. */
   lastLatencyMs = NaN
+  /** By the names that this backend has for them. */
   readonly scopes = new Map<string, ScopeState>()
 
-  constructor(config: B) {
+  constructor(config: BackendConfig) {
     this.config = config
   }
 
@@ -93,10 +117,67 @@ export class Backend<B extends BackendConfig> {
     return renamed ?? requested
   }
 
-  /** @returns whether anything changed. */
-  feed(event: HealthEvent, isProbe: boolean, now: number, random: () => number): boolean {
+  /** @returns whether the event changed anything. */
+  apply(event: HealthEvent, isProbe: boolean, now: number, random: () => number): boolean {
     const before = this.health
     this.health = transition(before, event, isProbe, now, random)
     return this.health !== before
   }
+
+  /** A copy for people and dashboards. */
+  status(now: number): BackendStatus {
+    const { config, health } = this
+    const scopes = [...this.scopes.values()].map((scope) => scope.status(now))
+    const isCooling = scopes.length > 0 && scopes.every((scope) => scope.state === 'cooldown')
+    const scopeCooldownMs = isCooling ? Math.min(...scopes.map((scope) => scope.cooldownMs)) : 0
+    return {
+      name: config.name,
+      url: config.url,
+      priority: config.priority,
+      weight: config.weight,
+      state: health.kind !== 'available' ? health.kind : isCooling ? 'cooldown' : 'available',
+      cooldownMs: Math.max(health.kind === 'ejected' ? health.until - now : 0, scopeCooldownMs),
+      inFlight: this.inFlight,
+      attempts: this.attempts,
+      successes: this.successes,
+      throttled: this.throttled,
+      failures: this.failures,
+      lastLatencyMs: Number.isNaN(this.lastLatencyMs) ? undefined : this.lastLatencyMs,
+      scopes,
+    }
+  }
+}
+
+/** The backends of a pool in the order in which they are asked, sorted once. */
+export class Tiers {
+  /** By priority; within one as configured. */
+  readonly backends: readonly Backend[]
+  /** For each priority in use the position after its last backend. */
+  readonly ends: readonly number[]
+  readonly home: Backend
+
+  /** @param known from before an update: a backend of the same name and URL goes on with what was learned. */
+  constructor(config: PoolConfig, known: readonly Backend[]) {
+    for (const backend of known) backend.index = -1
+    const kept = new Map(known.map((backend) => [identify(backend.config), backend]))
+    const backends = config.backends.map((backendConfig) => {
+      const backend = kept.get(identify(backendConfig)) ?? new Backend(backendConfig)
+      backend.config = backendConfig
+      return backend
+    })
+    this.backends = backends.sort((a, b) => a.config.priority - b.config.priority)
+    const ends: number[] = []
+    backends.forEach((backend, index) => {
+      backend.index = index
+      if (backend.config.priority !== backends[index + 1]?.config.priority) ends.push(index + 1)
+    })
+    this.ends = ends
+    const home = backends.find((backend) => backend.config.name === config.home.name)
+    if (home === undefined) throw new RangeError(`home: must be one of the backends, got "${config.home.name}"`)
+    this.home = home
+  }
+}
+
+function identify(config: BackendConfig): string {
+  return `${config.name}\n${config.url}`
 }

@@ -1,13 +1,26 @@
-/** What a look over the backends has found: who is available, in the first tier where anybody is. Reused, so that a pick allocates nothing. */
-export class Survey {
-  /** Of those available, their positions in the roster. Only the first `count` count. */
+/**
+ * What a look over the backends has found. Kept and used again, so that a pick allocates nothing.
+ */
+
+/** No backend can take the request now. */
+export interface Shortage {
+  readonly kind: 'shortage'
+  /** At least one backend is merely throttled: a wait may help. */
+  readonly isThrottled: boolean
+  /** Milliseconds until the first backend of all is expected to take the request, throttled or out; Infinity when none is. */
+  readonly soonestMs: number
+}
+
+/** The backends that are available, in the first tier where any is. */
+export class Candidates {
+  /** Of those available, their positions among all backends. Only the first `count` count. */
   readonly positions: number[] = []
   /** Running sums of their shares, to draw from. */
   readonly sums: number[] = []
   count = 0
   /** Milliseconds until the first backend that is merely throttled is expected to take a request; Infinity when none is. */
   throttledMs = Infinity
-  /** Milliseconds until the first backend that is out may be probed. */
+  /** Milliseconds until the first backend that is out may be probed; one that is being probed is known within its longest backoff. */
   ejectedMs = Infinity
   /** Monotonic time at which it changes by itself. */
   validUntil = -Infinity
@@ -26,7 +39,7 @@ export class Survey {
     this.count++
   }
 
-  /** @param random uniform in [0, 1); only asked when there is a choice. @returns a position in the roster. */
+  /** @param random uniform in [0, 1); only asked when there is a choice. @returns a position among all backends. */
   draw(random: () => number): number {
     let low = 0
     if (this.count > 1) {

@@ -16,7 +16,7 @@ const LONGEST_ROUND_MS = 1_000
 /** A backend that takes one request at a time again is not pressed by two at once: each would be refused. */
 const ROUNDS_OF_ONE = 2
 
-export class Reopening {
+export class SlowStart {
   readonly #openedAt: number
   readonly #roundMs: number
   #rounds = 0

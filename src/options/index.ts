@@ -132,7 +132,8 @@ const NAMES = Object.keys(CHECKS) as Name[]
 type Given = { readonly [K in Name]?: ReturnType<(typeof CHECKS)[K]> | undefined }
 
 /** Options that were checked and completed. Frozen. */
-export interface ResolvedOptions extends PoolConfig<ConfiguredBackend> {
+export interface ResolvedOptions extends PoolConfig {
+  readonly backends: readonly ConfiguredBackend[]
   /** Longest base path first, so that the first match is the longest. */
   readonly intercept: readonly BaseUrl[]
   readonly dispatcher: Dispatcher | undefined

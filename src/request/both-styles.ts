@@ -1,27 +1,25 @@
 /**
- * A handler for a dispatcher of unknown version. undici 6 and older know the old style alone and refuse the new one, undici
+ * A handler for a dispatcher of unknown version. undici 6 and older know the legacy style alone and refuse the modern one, undici
  * 8 the other way round, and an object does not say of which version it is. A handler of both styles suits all of them:
- * each takes the style that it knows, and undici 7, which knows both, takes the new one.
+ * each takes the style that it knows, and undici 7, which knows both, takes the modern one.
  */
 import type { Duplex } from 'node:stream'
-import { toParsed } from './response-headers.js'
-import type { AnyHandler, AnyHeaders, Controller, LegacyHandler, ParsedHeaders, RawHeaders } from './undici.js'
-import { isCurrent, isHandler, type CurrentHandler } from './undici.js'
+import { isHandler, isModern, toParsed, type AnyHandler, type AnyHeaders, type Controller, type LegacyHandler, type ModernHandler, type ParsedHeaders, type RawHeaders } from './undici.js'
 
-/** The very same handler when it speaks both styles already, or not the new one: to be refused by the dispatcher then. */
+/** The very same handler when it speaks both styles already, or not the modern one: to be refused by the dispatcher then. */
 export function speakBoth(handler: AnyHandler): AnyHandler {
-  if (!isHandler(handler) || !isCurrent(handler) || 'onConnect' in handler) return handler
+  if (!isHandler(handler) || !isModern(handler) || 'onConnect' in handler) return handler
   return new BothStyles(handler)
 }
 
-/** The new style is passed on as it comes, the old one is translated. */
-class BothStyles implements CurrentHandler, LegacyHandler {
-  readonly #handler: CurrentHandler
+/** The modern style is passed on as it comes, the legacy one is translated. */
+class BothStyles implements ModernHandler, LegacyHandler {
+  readonly #handler: ModernHandler
   readonly #controller = new LegacyController()
   onBodySent?: (chunk: Uint8Array | string) => void
   onRequestSent?: () => void
 
-  constructor(handler: CurrentHandler) {
+  constructor(handler: ModernHandler) {
     this.#handler = handler
     // Their mere presence makes an undici mock read the request body.
     if (handler.onBodySent !== undefined) this.onBodySent = (chunk) => { handler.onBodySent?.(chunk) }
@@ -32,7 +30,7 @@ class BothStyles implements CurrentHandler, LegacyHandler {
     this.#handler.onResponseStarted?.()
   }
 
-  // The new style.
+  // The modern style.
 
   onRequestStart(controller: Controller, context: unknown): void {
     this.#handler.onRequestStart?.(controller, context)
@@ -59,7 +57,7 @@ class BothStyles implements CurrentHandler, LegacyHandler {
     this.#handler.onResponseError(controller, error)
   }
 
-  // The old one.
+  // The legacy one.
 
   onConnect(abort: (reason?: Error) => void, context?: unknown): void {
     this.#controller.connect(abort)
@@ -94,7 +92,7 @@ class BothStyles implements CurrentHandler, LegacyHandler {
   }
 }
 
-/** Steers a request of the old style: it is paused by what `onHeaders` and `onData` return. */
+/** Steers a request in the legacy style: it is paused by what `onHeaders` and `onData` return. */
 class LegacyController implements Controller {
   rawHeaders: AnyHeaders | null = null
   rawTrailers: AnyHeaders | null = null

@@ -8,7 +8,7 @@ import { describe, test, type TestContext } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import type { Dispatcher } from 'undici'
 import { PriorityBalancer } from '../../src/balancer.js'
-import { toUndici, type LegacyHandler } from '../../src/request/undici.js'
+import type { LegacyHandler } from '../../src/request/undici.js'
 import { PEER_TAKES_LEGACY_HANDLERS } from '../support/undici-style.js'
 import { MAJORS, type Undici } from '../support/majors.js'
 import { startPair } from '../support/pair.js'
@@ -35,7 +35,7 @@ function bare(undici: Undici, agent: Dispatcher, style: Style): Dispatcher {
 
 async function play(dispatcher: Pick<Dispatcher, 'dispatch'>, style: Style, url: string, opts: Opts, hooks: Hooks, optional: readonly (typeof ALL)[number][] = ALL): Promise<Recorder> {
   const recorder = recordingHandler(style, { hooks, optional })
-  dispatcher.dispatch({ origin: url, ...opts }, toUndici(recorder.handler))
+  dispatcher.dispatch({ origin: url, ...opts }, recorder.handler as unknown as Dispatcher.DispatchHandler)
   await within(recorder.done, 'the end')
   // Whatever undici still says after the end would show.
   await turns(5)
@@ -129,7 +129,7 @@ for (const [name, undici] of MAJORS) {
           onConnect() {}, onData: () => true, onError: reject, onComplete() { resolve() },
           onHeaders(status) { statuses.push(status); return status >= 200 },
         }
-        dispatcher.dispatch({ origin: west.url, path: '/x', method: 'GET' }, toUndici(handler))
+        dispatcher.dispatch({ origin: west.url, path: '/x', method: 'GET' }, handler as unknown as Dispatcher.DispatchHandler)
       }), 'the end')
       assert.deepEqual(statuses, [103, 204])
     }
@@ -178,7 +178,7 @@ for (const [name, undici] of MAJORS) {
         east.always((call) => { call.respond(429, { 'retry-after': '1' }) })
         const total = 64 * 1_048_576
         const recorder = recordingHandler(style, { hooks: { data: (it) => { if (it.bytes === 0) it.pause() } } })
-        balancer.dispatch({ origin: east.url, path: '/x', method: 'GET' }, toUndici(recorder.handler))
+        balancer.dispatch({ origin: east.url, path: '/x', method: 'GET' }, recorder.handler as unknown as Dispatcher.DispatchHandler)
         const call = await west.next()
         call.head(200)
         let written = 0

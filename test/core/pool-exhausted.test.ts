@@ -31,13 +31,13 @@ describe('nothing available', () => {
     assert.deepEqual(kit.acquire(request), { kind: 'reject', retryAfterMs: 1 })
   })
 
-  test('one failed and the other throttled: a 429, because waiting will help', () => {
+  test('one failed and the other throttled: a 429 that says when the first of both may be back', () => {
     const kit = new PoolKit([backend('a', 1), backend('b', 2)], { maxAttempts: 3 })
     const request = new TestRequest()
     kit.answer(kit.send(request), 429, { 'retry-after': '3' })
     kit.settle(kit.send(request), 'connection')
     const rejected = kit.acquire(request)
-    assert.ok(rejected.kind === 'reject' && rejected.retryAfterMs >= 3_000)
+    assert.ok(rejected.kind === 'reject' && rejected.retryAfterMs <= 500, JSON.stringify(rejected))
   })
 
   test('attempts used up by a failure while another is merely throttled: a 429 too, but for a credential of ours', () => {

@@ -45,7 +45,7 @@ describe('where a request goes first', () => {
     const { reads } = kit.system
     const attempt = kit.pool.acquire(new TestRequest(), now)
     if (attempt.kind !== 'send') assert.fail()
-    kit.pool.headers(attempt, 200, {}, now)
+    kit.pool.conclude(attempt, kit.pool.headers(attempt, 200, {}, now), now)
     kit.pool.settle(attempt, 'completed', now)
     assert.equal(kit.system.reads, reads)
   })
@@ -73,8 +73,8 @@ describe('stateful paths', () => {
     const request = pinned('gpt-4o')
     assert.equal(kit.answer(kit.send(request), 429, { 'retry-after': '5' }), 'throttled')
     kit.listener.take()
-    assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'pinned' })
-    assert.deepEqual(kit.listener.take(), ['answered a 429 0', 'exhausted - pinned'])
+    assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'bound' })
+    assert.deepEqual(kit.listener.take(), ['answered a 429 0', 'exhausted - bound'])
     assert.equal(kit.statusOf('a').state, 'cooldown')
   })
 
@@ -83,8 +83,8 @@ describe('stateful paths', () => {
     const request = pinned()
     kit.settle(kit.send(request), 'timeout')
     kit.listener.take()
-    assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'pinned' })
-    assert.deepEqual(kit.listener.take(), ['exhausted - pinned'])
+    assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'bound' })
+    assert.deepEqual(kit.listener.take(), ['exhausted - bound'])
   })
 
   test('are the probe of a home that was out, once its time is over', () => {

@@ -1,7 +1,7 @@
 // Those who waited for a cooldown to end do not all go at once: in rounds, until somebody is refused again.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { Attempt } from '../../src/core/types.js'
+import type { Attempt } from '../../src/core/request.js'
 import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
 
 /** A round is over when no refusal has come in twice this time. */

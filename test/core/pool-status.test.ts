@@ -10,7 +10,7 @@ describe('the status', () => {
       const { waiting, queues, waits } = kit.pool.status(kit.now)
       return { waiting, queues, waits }
     }
-    assert.deepEqual(look(), { waiting: 0, queues: [], waits: { served: 0, inVain: 0, totalMs: 0, longestMs: 0 } })
+    assert.deepEqual(look(), { waiting: 0, queues: [], waits: { served: 0, unserved: 0, totalMs: 0, longestMs: 0 } })
     kit.throttle('x', 1_000)
     kit.throttle('y', 1_000)
     const [first, second, aborted] = [new TestRequest({ scope: 'x' }), new TestRequest({ scope: 'x' }), new TestRequest({ scope: 'y' })]
@@ -22,14 +22,14 @@ describe('the status', () => {
     assert.deepEqual(look(), {
       waiting: 3,
       queues: [{ scope: 'x', waiting: 2, firstWaitedMs: 300 }, { scope: 'y', waiting: 1, firstWaitedMs: 100 }],
-      waits: { served: 0, inVain: 0, totalMs: 0, longestMs: 0 },
+      waits: { served: 0, unserved: 0, totalMs: 0, longestMs: 0 },
     })
     kit.pool.leave(aborted, kit.now)
     assert.deepEqual(look().queues, [{ scope: 'x', waiting: 2, firstWaitedMs: 300 }])
     kit.system.advance(1_200)
     kit.acquire(first)
     kit.acquire(second)
-    assert.deepEqual(look(), { waiting: 0, queues: [], waits: { served: 2, inVain: 1, totalMs: 1_500 + 1_300, longestMs: 1_500 } })
+    assert.deepEqual(look(), { waiting: 0, queues: [], waits: { served: 2, unserved: 1, totalMs: 1_500 + 1_300, longestMs: 1_500 } })
   })
 
   test('a request that comes back refused has waited since it began to', () => {

@@ -131,7 +131,7 @@ describe('an update', () => {
     const kit = new PoolKit([backend('a', 1), backend('b', 2), backend('c', 3)])
     const request = new TestRequest({ scope: 'm' })
     kit.answer(kit.send(request), 429)
-    kit.listener.failover = () => kit.update([backend('c', 1), backend('d', 2)])
+    kit.listener.tell = (event) => { if (event === 'failover') kit.update([backend('c', 1), backend('d', 2)]) }
     const attempt = kit.send(request)
     assert.equal(attempt.backend.name, 'b')
     kit.answer(attempt, 200)

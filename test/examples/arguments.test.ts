@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { readArguments, UsageError } from '../../examples/demo/arguments.js'
-import { HELP } from '../../examples/demo/help.js'
-import { CAPACITY_PER_SECOND } from '../../examples/demo/topology.js'
+import { HELP, readArguments, UsageError } from '../../examples/demo/arguments.js'
+import { CAPACITY_PER_SECOND } from '../../examples/demo/scenario.js'
 
 function read(line: string, env: NodeJS.ProcessEnv = {}) {
   const settings = readArguments(line.split(' ').filter((word) => word !== ''), env)

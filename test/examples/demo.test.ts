@@ -8,10 +8,9 @@ import { PassThrough } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { after, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { runDemo } from '../../examples/demo/demo.js'
-import { watchInterruption } from '../../examples/demo/interruption.js'
+import { runDemo, watchInterruption } from '../../examples/demo/demo.js'
 import { AzureSimulator } from '../../examples/demo/simulator/azure-simulator.js'
-import type { RunSummary } from '../../examples/demo/statistics.js'
+import type { RunSummary } from '../../examples/demo/report.js'
 
 const MAIN = fileURLToPath(new URL('../../examples/demo/main.ts', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'demo-test-'))
@@ -82,7 +81,7 @@ describe('the demo', { timeout: 60_000 }, () => {
   test('runs against real servers from a file, and counts what they counted', async () => {
     const simulator = await AzureSimulator.start({
       backends: [
-        { name: 'east', apiKeys: ['secret-east'], limits: { kind: 'standard', requestsPerMinute: 300, requestSliceMs: 1000 } },
+        { name: 'east', apiKeys: ['secret-east'], limits: { kind: 'standard', requestsPerMinute: 300, requestWindowMs: 1000 } },
         { name: 'west', bearerTokens: ['secret-west'], deployments: { 'gpt-4o-west': undefined } },
       ],
     })

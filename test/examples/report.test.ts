@@ -1,10 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { Progress } from '../../examples/demo/progress.js'
-import { RunLog } from '../../examples/demo/run-log.js'
+import { percentile, Progress, renderFailures, renderTable, summarize } from '../../examples/demo/report.js'
+import { RunLog } from '../../examples/demo/application.js'
 import type { Run } from '../../examples/demo/run.js'
-import { percentile, summarize } from '../../examples/demo/statistics.js'
-import { renderFailures, renderTable } from '../../examples/demo/table.js'
 
 const CREDENTIAL = { scheme: 'api-key', value: 'secret-key' } as const
 

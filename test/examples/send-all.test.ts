@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { RunLog } from '../../examples/demo/run-log.js'
-import { sendAll } from '../../examples/demo/send-all.js'
-import { planWork, type PlannedCall } from '../../examples/demo/workload.js'
+import { RunLog, sendAll } from '../../examples/demo/application.js'
+import { planWork, type PlannedCall } from '../../examples/demo/scenario.js'
 import { until } from '../support/until.js'
 
 function at(atMs: number): PlannedCall {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { AzureSimulator, ManualClock, type SimulatedBackendConfig } from '../../examples/demo/simulator/azure-simulator.js'
-import { formatGoDuration } from '../../examples/demo/simulator/limit-headers.js'
+import { formatGoDuration } from '../../examples/demo/simulator/deployment.js'
 
 /** Asks one backend under a clock that stands still; the prompt has so many tokens and the answer is bounded to so many. */
 async function withBackend(
@@ -33,7 +33,7 @@ async function collectStatuses(ask: Ask, times: number): Promise<number[]> {
 
 describe('the simulator limits like the real services', () => {
   test('600 requests per minute in slices of a second are ten in any one second', async () => {
-    await withBackend({ limits: { kind: 'standard', requestsPerMinute: 600, requestSliceMs: 1000 } }, async (ask, clock) => {
+    await withBackend({ limits: { kind: 'standard', requestsPerMinute: 600, requestWindowMs: 1000 } }, async (ask, clock) => {
       clock.advance(700)
       assert.deepEqual(await collectStatuses(ask, 11), [...Array<number>(10).fill(200), 429])
       const refused = await ask()
@@ -95,12 +95,12 @@ describe('the simulator limits like the real services', () => {
       assert.equal((await ask(310)).headers.get('azure-openai-deployment-utilization'), '119.0%')
       const refused = await ask()
       assert.equal(refused.status, 429)
-      assert.equal(refused.headers.get('retry-after-ms'), '190')
+      assert.equal(refused.headers.get('retry-after-ms'), '191', 'after 190 ms it is at 100 %, which is full')
       assert.equal(refused.headers.get('retry-after'), '1')
       assert.match(refused.error?.message ?? '', /provisioned throughput/)
-      clock.advance(189)
+      clock.advance(190)
       assert.equal((await ask()).status, 429)
-      clock.advance(2)
+      clock.advance(1)
       assert.equal((await ask()).status, 200)
     })
   })
@@ -114,7 +114,7 @@ describe('the simulator limits like the real services', () => {
   })
 
   test('the OpenAI dialect has buckets, Go durations, and counts what it refused', async () => {
-    const limits = { kind: 'standard', requestsPerMinute: 2, tokensPerMinute: 60_000, buckets: true } as const
+    const limits = { kind: 'standard', requestsPerMinute: 2, tokensPerMinute: 60_000, requestLimiter: 'bucket', tokenLimiter: 'bucket', countsRefused: true } as const
     await withBackend({ dialect: 'openai', limits }, async (ask, clock) => {
       const first = await ask(400)
       assert.equal(first.headers.get('x-ratelimit-limit-requests'), '2')
@@ -145,6 +145,6 @@ describe('the simulator limits like the real services', () => {
   })
 
   test('durations are written as Go writes them', () => {
-    assert.deepEqual([0, 2, 999.5, 1500, 360_000, 61_001].map(formatGoDuration), ['0ms', '2ms', '1s', '1.5s', '6m0s', '1m1.001s'])
+    assert.deepEqual([0, 2, 999.5, 1500, 360_000, 61_001].map(formatGoDuration), ['0s', '2ms', '1s', '1.5s', '6m0s', '1m1.001s'])
   })
 })

@@ -1,11 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { RunLog } from '../../examples/demo/run-log.js'
+import { RunLog } from '../../examples/demo/application.js'
 import type { Run } from '../../examples/demo/run.js'
-import { escapeXml } from '../../examples/demo/svg.js'
-import { binRun, chooseBinMs } from '../../examples/demo/timeline-bins.js'
-import { chooseAxis } from '../../examples/demo/timeline-panel.js'
-import { renderTimeline } from '../../examples/demo/timeline.js'
+import { binRun, chooseAxis, chooseBinMs, escapeXml, renderTimeline } from '../../examples/demo/timeline.js'
 
 const CREDENTIAL = { scheme: 'api-key', value: 'secret-key' } as const
 

@@ -3,14 +3,13 @@
  * of the body. The measure is a bare Agent: fetch and undici hold on to some bodies themselves until the response has ended.
  */
 import assert from 'node:assert/strict'
-import { createServer, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { setImmediate as turn } from 'node:timers/promises'
 import { describe, test, type TestContext } from 'node:test'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { Agent, request, type Dispatcher } from 'undici'
 import { PriorityBalancer } from '../../src/balancer.js'
+import { startScriptedBackend, type ScriptedCall } from '../support/scripted-backend.js'
 import { until } from '../support/until.js'
 
 setFlagsFromString('--expose-gc')
@@ -34,17 +33,18 @@ async function measure(): Promise<number> {
   return (heapUsed + arrayBuffers) / MIB
 }
 
-/** Reads requests to their end and answers when it is told to: with headers and one piece, the rest later. */
-async function startPatientServer(t: TestContext): Promise<{ url: string, arrived: ServerResponse[] }> {
-  const arrived: ServerResponse[] = []
-  const server = createServer((incoming, response) => {
-    incoming.on('error', () => {})
-    response.on('error', () => {})
-    incoming.resume().on('end', () => { arrived.push(response) })
-  })
-  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
-  t.after(() => { server.closeAllConnections(); server.close() })
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/openai/v1`, arrived }
+/** Reads requests to their end, keeps nothing of them, and lets the test answer: with headers and one piece, the rest later. */
+async function startPatientServer(t: TestContext): Promise<{ url: string, arrived: ScriptedCall[] }> {
+  const arrived: ScriptedCall[] = []
+  const backend = await startScriptedBackend()
+  t.after(() => backend.close())
+  backend.always((call) => { call.request.stream.resume().on('end', () => { arrived.push(call) }) })
+  return { url: `${backend.url}/openai/v1`, arrived }
+}
+
+function begin(call: ScriptedCall): void {
+  call.head(200)
+  void call.write('first')
 }
 
 interface Held {
@@ -52,7 +52,7 @@ interface Held {
   end(): Promise<unknown>
 }
 
-/** Makes its body itself, so that nobody else holds on to it. */
+/** Makes its body itself, so that nothing else holds on to it. */
 type Caller = (url: string, dispatcher: Dispatcher, i: number, signal?: AbortSignal) => Promise<Held>
 
 const text = (i: number): string => `${i} `.padEnd(MIB, 'x')
@@ -101,10 +101,10 @@ async function holdOpen(t: TestContext, call: Caller, make: (url: string) => Dis
   const calls = Array.from({ length: REQUESTS }, (_, i) => call(server.url, dispatcher, i))
   await until(() => server.arrived.length === REQUESTS, 'all requests arrived')
   const waiting = await measure() - before
-  for (const response of server.arrived) response.writeHead(200).write('first')
+  for (const call of server.arrived) begin(call)
   const held = await Promise.all(calls)
   const committed = await measure() - before
-  for (const response of server.arrived) response.end('last')
+  for (const call of server.arrived) call.end('last')
   await Promise.all(held.map((one) => one.end()))
   return [waiting, committed, await measure() - before]
 }
@@ -159,7 +159,7 @@ describe('a request that is given up leaves nothing', () => {
     const giver = new AbortController()
     const first = generators(server.url, balancer, 0, giver.signal)
     await until(() => server.arrived.length === 1, 'the first request arrived')
-    server.arrived[0]?.writeHead(429, { 'retry-after': '30' }).end()
+    server.arrived[0]?.respond(429, { 'retry-after': '30' })
     await until(() => balancer.status().waiting === 1, 'the first request is held')
     const before = await measure()
     const calls = Array.from({ length: REQUESTS }, (_, i) => CALLERS['fetch of bytes'](server.url, balancer, i, giver.signal))
@@ -173,13 +173,13 @@ describe('a request that is given up leaves nothing', () => {
     assert.equal(balancer.status().waiting, 0)
   })
 
-  test('without a word: a response of fetch that nobody reads or refers to any more ends its request', async (t) => {
+  test('without a word: a response of fetch that is neither read nor referred to any more ends its request', async (t) => {
     const server = await startPatientServer(t)
     const balancer = makeBalancer(server.url)
     t.after(() => balancer.destroy())
     const calls = Array.from({ length: REQUESTS }, (_, i) => CALLERS['fetch of bytes'](server.url, balancer, i).then(() => undefined))
     await until(() => server.arrived.length === REQUESTS, 'all requests arrived')
-    for (const response of server.arrived) response.writeHead(200).write('first')
+    for (const call of server.arrived) begin(call)
     await Promise.all(calls)
     assert.equal(balancer.status().backends[0]?.inFlight, REQUESTS)
     await until(async () => {

@@ -73,7 +73,7 @@ for (const [kind, run] of [['process', inCluster], ['thread', inThreads]] as con
       simulator = await AzureSimulator.start({
         backends: [
           { name: 'ptu', limits: { kind: 'provisioned', tokensPerSecond: 400, depthMs: 500 } },
-          { name: 'west', limits: { kind: 'standard', requestsPerMinute: 600, requestSliceMs: 1_000 } },
+          { name: 'west', limits: { kind: 'standard', requestsPerMinute: 600, requestWindowMs: 1_000 } },
           { name: 'east', latency: { firstTokenMs: 5, perTokenMs: 0 } },
         ],
       })

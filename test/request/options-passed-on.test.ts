@@ -1,11 +1,11 @@
 // What goes on to the dispatcher with options that are not quite the caller's: where undici would refuse or misread them as they are.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { AnyHandler, CurrentHandler, DispatchOptions, LegacyHandler } from '../../src/request/undici.js'
+import type { AnyHandler, ModernHandler, DispatchOptions, LegacyHandler } from '../../src/request/undici.js'
 import { Scene } from '../support/scene.js'
 
 const legacy: LegacyHandler = { onConnect () {} }
-const modern: CurrentHandler = { onRequestStart () {} }
+const modern: ModernHandler = { onRequestStart () {} }
 /** Is none of the balancer's own: it passes through. */
 const base: DispatchOptions = { origin: 'https://elsewhere.example', path: '/', method: 'GET' }
 const websocket: DispatchOptions = { ...base, upgrade: 'websocket' }

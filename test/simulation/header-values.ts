@@ -1,4 +1,4 @@
-/** Lenient header readers and writers of the simulated world. Readers answer NaN for what is absent or unusable. */
+/** Lenient header readers of the simulated world. They answer NaN for what is absent or unusable. */
 import type { HeaderValues } from './contract.js'
 
 export function readNumber(value: string | undefined): number {
@@ -27,14 +27,4 @@ export function readDurationMs(value: string | undefined): number {
     ms = (Number.isNaN(ms) ? 0 : ms) + Number(amount) * (UNIT_MS[unit ?? ''] ?? NaN)
   }
   return ms
-}
-
-/** Go's way to write a duration, as OpenAI sends it: '12ms', '1.2s', '6m0s'. */
-export function writeDuration(ms: number): string {
-  if (ms < 1) return '0s'
-  if (ms < 1000) return `${Math.ceil(ms)}ms`
-  const seconds = ms / 1000
-  if (seconds < 60) return `${Math.ceil(seconds * 1000) / 1000}s`
-  const minutes = Math.floor(seconds / 60)
-  return `${minutes}m${Math.ceil((seconds - 60 * minutes) * 1000) / 1000}s`
 }

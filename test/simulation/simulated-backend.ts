@@ -1,17 +1,18 @@
-/** One simulated deployment: its limiters, the dialect of its headers, its latency and its faults. */
+/** One simulated deployment: the limits of a real one, its latency and its faults. */
+import {
+  Deployment, limitHeaders, refusalHeaders, weigh,
+  type DeploymentLimits, type Dialect, type LimiterKind, type Refusal, type TokenCost, type WindowMs,
+} from '../../examples/demo/simulator/deployment.js'
+import type { Utilization } from '../../examples/demo/simulator/limits.js'
 import type { Answer, HeaderValues } from './contract.js'
-import { writeDuration } from './header-values.js'
 import { drawOf } from './random.js'
-import { FixedWindow, SlidingLog, TokenBucket, Utilization, type ServerLimiter } from './server-limiters.js'
-import { OUTPUT_WEIGHT, type Arrival, type MeanShape } from './workload.js'
-
-type LimiterKind = 'fixed' | 'sliding' | 'bucket'
+import type { Arrival, MeanShape } from './workload.js'
 
 export interface BackendSpec {
   readonly name: string
   readonly priority: number
   readonly kind: 'ptu' | 'payg'
-  readonly dialect: 'ptu' | 'azure' | 'openai'
+  readonly dialect: Dialect
   /** Nominal capacity in requests per second, for the mean request. */
   readonly rps: number
   readonly ttfbMs: number
@@ -23,7 +24,7 @@ export interface BackendSpec {
   readonly rpmSlack?: number
   readonly tpmKind?: LimiterKind
   readonly rpmKind?: LimiterKind
-  readonly rpmSliceMs?: number
+  readonly rpmSliceMs?: WindowMs
   readonly burstFraction?: number
   /** Rejected requests use up quota too. */
   readonly countRejected?: boolean
@@ -41,34 +42,26 @@ export type Fault =
   | Span & { readonly kind: 'no-headers' }
   | Span & { readonly kind: 'no-retry-after' }
 
-interface Quota { readonly tokens: ServerLimiter; readonly requests: ServerLimiter }
-
 export class SimulatedBackend {
   readonly index: number
   readonly spec: BackendSpec
   readonly limits: { readonly rpm: number; readonly tpm: number } | undefined
-  readonly utilization: Utilization | undefined
   readonly faults: Fault[] = []
-  readonly #quota: Quota | undefined
+  readonly #deployment: Deployment
   readonly #seed: number
 
   constructor(index: number, spec: BackendSpec, mean: MeanShape, seed: number) {
     this.index = index
     this.spec = spec
     this.#seed = seed
-    if (spec.kind === 'ptu') {
-      this.utilization = new Utilization({ ratePerMs: (spec.rps * mean.ptuCost) / 1000, depthMs: spec.depthMs ?? 10000 })
-      return
-    }
-    const tpm = Math.round(spec.rps * (spec.tpmSlack ?? 1) * 60 * mean.estTokens)
-    const rpm = Math.round(spec.rps * (spec.rpmSlack ?? 1) * 60)
-    const phase = drawOf(seed, index, 77) * 60000
-    const slice = spec.rpmSliceMs ?? 10000
-    this.limits = { tpm, rpm }
-    this.#quota = {
-      tokens: makeLimiter(spec.tpmKind ?? 'fixed', tpm, tpm, 60000, phase, spec.burstFraction ?? 1),
-      requests: makeLimiter(spec.rpmKind ?? 'fixed', rpm, Math.max(1, Math.round((rpm * slice) / 60000)), slice, phase, spec.burstFraction ?? 1),
-    }
+    const limits = deriveLimits(spec, mean, drawOf(seed, index, 77) * 60000)
+    if (limits.kind === 'standard') this.limits = { tpm: limits.tokensPerMinute, rpm: limits.requestsPerMinute }
+    this.#deployment = new Deployment(limits)
+  }
+
+  /** Of a provisioned deployment. */
+  get utilization(): Utilization | undefined {
+    return this.#deployment.utilization
   }
 
   #faultAt<K extends Fault['kind']>(now: number, kind: K): Extract<Fault, { kind: K }> | undefined {
@@ -80,11 +73,12 @@ export class SimulatedBackend {
 
   /** What a request really cost, once it is over. */
   actualCost(r: Arrival): number {
-    return this.utilization ? r.prompt + OUTPUT_WEIGHT * r.output : r.estTokens
+    return this.utilization ? weigh(realCost(r)) : r.estTokens
   }
 
-  #estimatedCost(r: Arrival): number {
-    return this.utilization ? r.prompt + OUTPUT_WEIGHT * r.maxTokens : r.estTokens
+  /** A provisioned deployment knows the prompt; a pay-as-you-go one goes by its characters. */
+  #estimate(r: Arrival): TokenCost {
+    return { promptTokens: this.utilization ? r.prompt : r.estTokens - r.maxTokens, outputTokens: r.maxTokens }
   }
 
   /** Milliseconds until this request would be served. For the oracle. */
@@ -95,12 +89,7 @@ export class SimulatedBackend {
     if (dns && isDnsFailing(dns, now)) return nextDnsSuccess(dns, now) - now
     const broken = this.#faultAt(now, '5xx')
     if (broken) return broken.to - now
-    return this.#limiterWait(now, r)
-  }
-
-  #limiterWait(now: number, r: Arrival): number {
-    if (this.utilization) return this.utilization.waitFor(now)
-    return this.#quota ? Math.max(this.#quota.tokens.waitFor(now, r.estTokens), this.#quota.requests.waitFor(now, 1)) : 0
+    return this.#deployment.judge(now, this.#estimate(r))?.waitMs ?? 0
   }
 
   /** The request reaches the server. `attempt` makes all luck a function of seed, request and attempt. */
@@ -120,56 +109,49 @@ export class SimulatedBackend {
     const peak = this.#faultAt(now, 'peak') // "system is experiencing high demand": not about our quota
     if (peak && luck(4) < peak.p) return shortAnswer(429, { 'retry-after': '6' }, rtt)
 
-    const wait = this.#limiterWait(now, r)
-    if (wait > 0) {
-      const requestsBind = this.#quota !== undefined && this.#quota.requests.waitFor(now, 1) >= this.#quota.tokens.waitFor(now, r.estTokens)
-      if (spec.countRejected) this.#quota?.requests.take(now, 1)
-      return shortAnswer(429, this.#headers(now, wait, requestsBind), rtt)
-    }
-    this.utilization?.take(now, this.#estimatedCost(r))
-    this.#quota?.tokens.take(now, r.estTokens)
-    this.#quota?.requests.take(now, 1)
+    const refusal = this.#deployment.admit(now, this.#estimate(r))
+    if (refusal) return shortAnswer(429, this.#headers(now, refusal), rtt)
     const slow = this.#faultAt(now, 'brownout')?.factor ?? 1
     const ttfb = slow * (spec.ttfbMs * Math.exp((spec.sigma ?? 0.4) * r.z) + 0.05 * r.prompt) + rtt
     const total = ttfb + slow * r.output * spec.perTokenMs
-    return { status: 200, headers: this.#headers(now, 0, false), headersAfterMs: r.stream ? ttfb : total, totalAfterMs: total }
+    return { status: 200, headers: this.#headers(now, undefined), headersAfterMs: r.stream ? ttfb : total, totalAfterMs: total }
   }
 
   /** The response body ended: provisioned throughput corrects its estimate. */
   finish(now: number, r: Arrival): void {
-    this.utilization?.correct(now, this.actualCost(r) - this.#estimatedCost(r))
+    this.#deployment.complete(now, this.#estimate(r), realCost(r))
   }
 
-  #headers(now: number, wait: number, requestsBind: boolean): HeaderValues {
+  #headers(now: number, refusal: Refusal | undefined): HeaderValues {
     const { dialect, noUtilHeader, secondsOnly } = this.spec
-    const h: HeaderValues = {}
-    const silent = this.#faultAt(now, 'no-headers') !== undefined
-    if (this.utilization && !noUtilHeader && !silent) h['azure-openai-deployment-utilization'] = `${this.utilization.percent(now).toFixed(1)}%`
-    if (this.#quota && this.limits && !silent) {
-      h['x-ratelimit-remaining-requests'] = String(Math.floor(this.#quota.requests.remaining(now)))
-      h['x-ratelimit-remaining-tokens'] = String(Math.floor(this.#quota.tokens.remaining(now)))
-      if (dialect === 'openai') {
-        h['x-ratelimit-limit-requests'] = String(this.limits.rpm)
-        h['x-ratelimit-limit-tokens'] = String(this.limits.tpm)
-        h['x-ratelimit-reset-requests'] = writeDuration(this.#quota.requests.resetMs(now))
-        h['x-ratelimit-reset-tokens'] = writeDuration(this.#quota.tokens.resetMs(now))
-      }
+    const isSilent = this.#faultAt(now, 'no-headers') !== undefined || (this.utilization !== undefined && noUtilHeader)
+    return {
+      ...(isSilent ? {} : limitHeaders(this.#deployment, dialect, now)),
+      ...(refusal && !this.#faultAt(now, 'no-retry-after') ? refusalHeaders(dialect, refusal, secondsOnly ? ['retry-after'] : undefined) : {}),
     }
-    if (wait > 0 && !this.#faultAt(now, 'no-retry-after')) {
-      const seconds = String(Math.max(1, Math.ceil(wait / 1000)))
-      h['retry-after'] = seconds
-      if (dialect !== 'azure' && !secondsOnly) h['retry-after-ms'] = String(Math.max(1, Math.ceil(wait)))
-      if (dialect === 'azure') h[requestsBind ? 'x-ratelimit-reset-requests' : 'x-ratelimit-reset-tokens'] = seconds
-    }
-    return h
   }
 }
 
-/** `perMinute` is the quota; fixed and sliding limiters enforce `perWindow` in each window. */
-function makeLimiter(kind: LimiterKind, perMinute: number, perWindow: number, windowMs: number, phase: number, burst: number): ServerLimiter {
-  if (kind === 'bucket') return new TokenBucket({ ratePerMs: perMinute / 60000, burst: perMinute * burst })
-  if (kind === 'sliding') return new SlidingLog({ limit: perWindow, windowMs })
-  return new FixedWindow({ limit: perWindow, windowMs, phase })
+/** Limits for so many mean requests per second. */
+function deriveLimits(spec: BackendSpec, mean: MeanShape, phaseMs: number) {
+  if (spec.kind === 'ptu') {
+    return { kind: 'provisioned', tokensPerSecond: spec.rps * mean.ptuCost, depthMs: spec.depthMs } as const satisfies DeploymentLimits
+  }
+  return {
+    kind: 'standard',
+    tokensPerMinute: Math.round(spec.rps * (spec.tpmSlack ?? 1) * 60 * mean.estTokens),
+    requestsPerMinute: Math.round(spec.rps * (spec.rpmSlack ?? 1) * 60),
+    tokenLimiter: spec.tpmKind,
+    requestLimiter: spec.rpmKind,
+    requestWindowMs: spec.rpmSliceMs,
+    phaseMs,
+    burstFraction: spec.burstFraction,
+    countsRefused: spec.countRejected,
+  } as const satisfies DeploymentLimits
+}
+
+function realCost(r: Arrival): TokenCost {
+  return { promptTokens: r.prompt, outputTokens: r.output }
 }
 
 function isKind<K extends Fault['kind']>(fault: Fault, kind: K): fault is Extract<Fault, { kind: K }> {

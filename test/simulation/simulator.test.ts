@@ -3,11 +3,12 @@ import { describe, test } from 'node:test'
 import assert from 'node:assert/strict'
 import { BASELINES } from './baselines.js'
 import { Engine } from './engine.js'
-import { readDurationMs, readRetryAfterMs, writeDuration } from './header-values.js'
+import { formatGoDuration } from '../../examples/demo/simulator/deployment.js'
+import { FixedWindow, SlidingWindow, TokenBucket, Utilization } from '../../examples/demo/simulator/limits.js'
+import { readDurationMs, readRetryAfterMs } from './header-values.js'
 import { oracle, patientOracle } from './oracle.js'
 import { drawOf, stream } from './random.js'
 import { FAULTS, STD } from './scenarios.js'
-import { FixedWindow, SlidingLog, TokenBucket, Utilization } from './server-limiters.js'
 import { capacityOf, runScenario } from './world.js'
 import { meanShape, trace } from './workload.js'
 
@@ -63,8 +64,8 @@ describe('server limiters', () => {
     assert.equal(w.remaining(1000), 10)
   })
 
-  test('a sliding log knows to the millisecond when a request fits', () => {
-    const w = new SlidingLog({ limit: 100, windowMs: 60_000 })
+  test('a sliding window knows to the millisecond when a request fits', () => {
+    const w = new SlidingWindow({ limit: 100, windowMs: 60_000 })
     w.take(0, 60)
     w.take(10_000, 40)
     const wait = w.waitFor(20_000, 50)
@@ -81,7 +82,7 @@ describe('server limiters', () => {
     assert.equal(w.resetMs(300), 700)
   })
 
-  test('utilization admits below 100 %, is corrected, drains, and counts what nobody used', () => {
+  test('utilization admits below 100 %, is corrected, drains, and counts what no request used', () => {
     const w = new Utilization({ ratePerMs: 1, depthMs: 1000 })
     w.take(0, 1500)
     assert.ok(Math.abs(w.waitFor(0) - 500) < 0.01)
@@ -96,7 +97,7 @@ describe('server limiters', () => {
 describe('headers and workload', () => {
   test('durations survive the round trip, and readers take what they get', () => {
     for (const ms of [3, 999, 1500, 59_999, 60_000, 361_234]) {
-      assert.ok(Math.abs(readDurationMs(writeDuration(ms)) - ms) <= 1, String(ms))
+      assert.ok(Math.abs(readDurationMs(formatGoDuration(ms)) - ms) <= 1, String(ms))
     }
     assert.equal(readRetryAfterMs({ 'retry-after': '2' }), 2000)
     assert.equal(readRetryAfterMs({ 'retry-after': '2', 'retry-after-ms': '70' }), 70)

@@ -1,8 +1,6 @@
 /** Who asks for what, and when: the same for every policy under the same seed. */
+import { OUTPUT_WEIGHT } from '../../examples/demo/simulator/deployment.js'
 import { exponential, lognormal, normal, stream, type Draw } from './random.js'
-
-/** Provisioned throughput counts an output token as about 3 input tokens (gpt-4o: 2,500 in, 833 out a minute and PTU). */
-export const OUTPUT_WEIGHT = 3
 
 export interface Shape {
   readonly prompt: number

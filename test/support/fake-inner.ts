@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream'
 import { util } from 'undici'
 import type { Engine } from '../../src/engine.js'
-import type { AnyHandler, AnyHeaders, Controller, CurrentHandler, DispatchOptions, LegacyHandler, ParsedHeaders, RawHeaders } from '../../src/request/undici.js'
+import type { AnyHandler, AnyHeaders, Controller, ModernHandler, DispatchOptions, LegacyHandler, ParsedHeaders, RawHeaders } from '../../src/request/undici.js'
 import type { Style } from './recording-handler.js'
 
 /** What the balancer sends with. */
@@ -42,7 +42,7 @@ export class FakeInner implements Inner {
 /** One attempt on the wire that is not there. An abort is reported back at once, as undici does it. */
 export class FakeCall {
   readonly opts: DispatchOptions
-  readonly handler: CurrentHandler & LegacyHandler
+  readonly handler: ModernHandler & LegacyHandler
   readonly #style: Style
   readonly #controller: FakeController
   /** Reasons of aborts, in order. */

@@ -5,8 +5,7 @@
  *     t.after(() => server.close())
  */
 import { randomInt } from 'node:crypto'
-import { createServer } from 'node:net'
-import type { AddressInfo, Socket } from 'node:net'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { gate } from './gate.js'
 
 /** What happens on one connection, from accept on. When it returns, the connection is closed, unless it has been left open with `hold`. */
@@ -27,6 +26,8 @@ export interface RawServer {
   readonly port: number
   /** Connections that were accepted. */
   readonly accepted: number
+  /** All of them, in the order in which they came, gone or not. */
+  readonly connections: readonly RawConnection[]
   /** Connections that are not gone yet. */
   readonly open: number
   /** Every request whose head was read, over all connections. */
@@ -41,12 +42,18 @@ type Bytes = string | Uint8Array
 export class RawConnection {
   /** 1 for the first connection of the server. */
   readonly number: number
-  /** The connection is gone, whoever ended it. */
+  /** The connection is gone, whichever side ended it. */
   readonly closed: Promise<void>
   readonly #socket: Socket
   readonly #requests: RawRequest[]
-  #buffered: Buffer = Buffer.alloc(0)
+  #received: Buffer = Buffer.alloc(0)
+  /** Up to where what came in has been read. */
+  #at = 0
+  /** Of the request that is being read. */
+  #head = ''
+  #isBodyRead = true
   #ended = false
+  #isEnding = false
   #news = gate()
 
   constructor (socket: Socket, number: number, requests: RawRequest[]) {
@@ -56,30 +63,50 @@ export class RawConnection {
     const closed = gate()
     this.closed = closed.promise
     const tell = (): void => { const news = this.#news; this.#news = gate(); news.open() }
-    socket.on('data', (chunk) => { this.#buffered = Buffer.concat([this.#buffered, chunk]); tell() })
+    socket.on('data', (chunk) => { this.#received = Buffer.concat([this.#received, chunk]); tell() })
     socket.on('end', () => { this.#ended = true; tell() })
     socket.on('close', () => { this.#ended = true; closed.open(); tell() })
     socket.on('error', () => {})
   }
 
+  /** Every byte that came in, read or not, latin-1. */
+  get received (): string { return this.#received.toString('latin1') }
+
+  /** The server has ended it, or is about to. */
+  get isEnding (): boolean { return this.#isEnding }
+
   /** Reads one request: its head, and its body too unless `headOnly`. `undefined` when the client is gone. */
   async request (headOnly = false): Promise<RawRequest | undefined> {
+    if (!await this.readBody()) return undefined
     const end = await this.#find('\r\n\r\n')
     if (end === undefined) return undefined
-    const lines = this.#take(end).subarray(0, -4).toString('latin1').split('\r\n')
+    this.#head = this.#received.toString('latin1', this.#at, end)
+    this.#at = end
+    this.#isBodyRead = false
+    if (!headOnly) await this.readBody()
+    const lines = this.#head.slice(0, -4).split('\r\n')
     const [method = '', path = ''] = lines[0]?.split(' ') ?? []
-    const header = (name: string): string | undefined => lines.find((line) => line.toLowerCase().startsWith(`${name}:`))?.slice(name.length + 1).trim()
-    let body: Buffer = Buffer.alloc(0)
-    if (!headOnly) {
-      const length = header('transfer-encoding') === undefined ? Number(header('content-length') ?? 0) : undefined
-      // Good enough for bodies that a test sends: one that contains the mark of the last chunk ends there.
-      const bodyEnd = length ?? await this.#find('0\r\n\r\n') ?? 0
-      while (this.#buffered.length < bodyEnd && !this.#ended) await this.#news.promise
-      body = this.#take(bodyEnd)
-    }
-    const request = { method, path, lines, body }
+    const request = { method, path, lines, body: this.#received.subarray(end, this.#at) }
     this.#requests.push(request)
     return request
+  }
+
+  /** Reads what is left of the request's body, by its framing; false when the client is gone before its end. */
+  async readBody (): Promise<boolean> {
+    if (this.#isBodyRead) return true
+    this.#isBodyRead = true
+    if (!/^transfer-encoding:/im.test(this.#head)) {
+      const [, length = 0] = /^content-length: *(\d+)/im.exec(this.#head) ?? []
+      return this.#take(Number(length))
+    }
+    for (;;) {
+      const end = await this.#find('\r\n')
+      if (end === undefined) return this.#take(Infinity)
+      const length = Number.parseInt(this.#received.toString('latin1', this.#at, end), 16)
+      this.#at = end
+      if (!await this.#take(length + 2)) return false
+      if (length === 0) return true
+    }
   }
 
   /** Resolves when the operating system has taken the bytes; false when the client is gone. */
@@ -91,40 +118,49 @@ export class RawConnection {
   }
 
   /** FIN, after what has been written. */
-  end (): void { this.#socket.end() }
+  end (): void {
+    this.#isEnding = true
+    this.#socket.end()
+  }
 
   /** RST, at once. What was written before may be lost with it; `write` and a turn of the client's make sure it is not. */
-  reset (): void { this.#socket.resetAndDestroy() }
+  reset (): void {
+    this.#isEnding = true
+    this.#socket.resetAndDestroy()
+  }
 
   /** Keeps the connection open until the client, or the server's `close`, ends it. */
   hold (): Promise<void> { return this.closed }
 
-  /** Position after `mark` in what came in. */
+  /** Position after `mark` in what has not been read. */
   async #find (mark: string): Promise<number | undefined> {
     for (;;) {
-      const at = this.#buffered.indexOf(mark, 0, 'latin1')
+      const at = this.#received.indexOf(mark, this.#at, 'latin1')
       if (at >= 0) return at + mark.length
       if (this.#ended) return undefined
       await this.#news.promise
     }
   }
 
-  #take (length: number): Buffer {
-    const taken = this.#buffered.subarray(0, length)
-    this.#buffered = this.#buffered.subarray(length)
-    return taken
+  /** Reads so many bytes; when the client is gone before, what there is, and false. */
+  async #take (length: number): Promise<boolean> {
+    while (this.#received.length < this.#at + length && !this.#ended) await this.#news.promise
+    const isWhole = this.#received.length >= this.#at + length
+    this.#at = isWhole ? this.#at + length : this.#received.length
+    return isWhole
   }
 }
 
 export async function startRawServer (script: RawScript, options: { port?: number } = {}): Promise<RawServer> {
   const sockets = new Set<Socket>()
   const requests: RawRequest[] = []
-  let accepted = 0
+  const connections: RawConnection[] = []
   let closed: Promise<void> | undefined
   const server = createServer({ noDelay: true }, (socket) => {
     sockets.add(socket)
     socket.on('close', () => sockets.delete(socket))
-    const connection = new RawConnection(socket, ++accepted, requests)
+    const connection = new RawConnection(socket, connections.length + 1, requests)
+    connections.push(connection)
     // A script that throws must fail the test that made it: the rejection is left unhandled on purpose.
     void (async () => { await script(connection); connection.end() })()
   })
@@ -136,7 +172,8 @@ export async function startRawServer (script: RawScript, options: { port?: numbe
   return {
     url: `http://127.0.0.1:${port}`,
     port,
-    get accepted () { return accepted },
+    get accepted () { return connections.length },
+    connections,
     get open () { return sockets.size },
     requests,
     close () {

@@ -9,18 +9,14 @@
  *     call.respond(429, { 'retry-after-ms': '20' })
  *     assert.equal((await answer).status, 429)
  */
-import { createServer as createHttpServer } from 'node:http'
-import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
-import { createSecureServer, constants as h2 } from 'node:http2'
-import type { Http2ServerRequest, Http2ServerResponse, ServerHttp2Session } from 'node:http2'
+import { createServer as createHttpServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
+import { constants as h2, createSecureServer, type Http2ServerRequest, type Http2ServerResponse, type ServerHttp2Session } from 'node:http2'
 import { createServer as createHttpsServer } from 'node:https'
 import type { AddressInfo, Server, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { ScriptedCall } from './scripted-call.js'
-import { testCertificate } from './tls.js'
-import type { TestCertificate } from './tls.js'
-import { gate } from './gate.js'
-import type { Gate } from './gate.js'
+import { testCertificate, type TestCertificate } from './tls.js'
+import { gate, type Gate } from './gate.js'
 import { within } from './until.js'
 
 export { ScriptedCall } from './scripted-call.js'
@@ -36,6 +32,8 @@ export interface ScriptedBackendOptions {
   certificate?: TestCertificate
   /** Port to listen on, for a backend that comes back where it was. Default: any free one. */
   port?: number
+  /** False for a server that gets many requests: `calls` stays empty. Default: true. */
+  keepsCalls?: boolean
 }
 
 export interface ScriptedBackend {
@@ -58,8 +56,8 @@ export interface ScriptedBackend {
   onUpgrade (handler: (request: IncomingMessage, socket: Duplex, head: Buffer) => void): void
   /** HTTP/2 only: GOAWAY on every session; streams that run may finish. */
   goaway (): void
-  /** Ends everything at once, open connections included. May be called twice. */
-  close (): Promise<void>
+  /** Ends everything at once, open connections included; `reset` ends those with a RST. May be called twice. */
+  close (how?: 'reset'): Promise<void>
 }
 
 type Listener = (request: IncomingMessage | Http2ServerRequest, response: ServerResponse | Http2ServerResponse) => void
@@ -83,7 +81,7 @@ export async function startScriptedBackend (options: ScriptedBackendOptions = {}
 
   const arrive = (expectsContinue: boolean): Listener => (request, response) => {
     const call = new ScriptedCall(request, response, expectsContinue)
-    calls.push(call)
+    if (options.keepsCalls !== false) calls.push(call)
     if (handler !== undefined) { answer(call, handler); return }
     const taker = takers.shift()
     if (taker === undefined) untaken.push(call)
@@ -134,11 +132,11 @@ export async function startScriptedBackend (options: ScriptedBackendOptions = {}
     byHand () { handler = undefined },
     onUpgrade (next) { upgradeHandler = next },
     goaway () { for (const session of sessions) session.goaway(h2.NGHTTP2_NO_ERROR) },
-    close () {
+    close (how) {
       closed ??= new Promise((resolve) => {
         server.close(() => { resolve() })
         for (const session of sessions) session.destroy()
-        for (const socket of sockets) socket.destroy()
+        for (const socket of sockets) { if (how === 'reset') socket.resetAndDestroy(); else socket.destroy() }
         for (const taker of takers.splice(0)) taker.fail(new Error(`the backend at ${host} was closed`))
       })
       return closed

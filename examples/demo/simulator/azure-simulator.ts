@@ -1,14 +1,13 @@
-import { createRandom } from '../random.js'
-import { wallClock, type SimulatorClock } from './clock.js'
-import type { Fault } from './faults.js'
-import { SimulatedBackend, type SimulatedBackendConfig } from './simulated-backend.js'
+/**
+ * A demo, and a test of a client, need several services that are limited together, under one clock and one seed. This is
+ * the simulator's front door.
+ */
+import { SimulatedBackend, type Fault, type SimulatedBackendConfig, type SimulatorClock } from './backend.js'
 
-export { ManualClock, wallClock, type SimulatorClock } from './clock.js'
 export type { DeploymentLimits, ProvisionedLimits, StandardLimits } from './deployment.js'
-export type { Fault } from './faults.js'
-export { SimulatedBackend, type SimulatedBackendConfig } from './simulated-backend.js'
+export { SimulatedBackend, type Fault, type SimulatedBackendConfig, type SimulatorClock } from './backend.js'
 
-export interface SimulatorOptions {
+interface SimulatorOptions {
   readonly backends: readonly SimulatedBackendConfig[]
   /** Time for limits and latencies. Default real time. */
   readonly clock?: SimulatorClock
@@ -24,7 +23,7 @@ export interface SimulatorOptions {
  * const simulator = await AzureSimulator.start({
  *   backends: [
  *     { name: 'ptu', apiKeys: ['key-1'], limits: { kind: 'provisioned', tokensPerSecond: 2000, depthMs: 2000 } },
- *     { name: 'west', limits: { kind: 'standard', requestsPerMinute: 600, requestSliceMs: 1000 } },
+ *     { name: 'west', limits: { kind: 'standard', requestsPerMinute: 600, requestWindowMs: 1000 } },
  *   ],
  * })
  * const client = new OpenAI({ baseURL: simulator.backend('ptu').url, apiKey: 'key-1' })
@@ -77,5 +76,66 @@ export class AzureSimulator {
   /** Cuts all connections and closes all servers. Calling it again does nothing. */
   async close(): Promise<void> {
     await Promise.all(this.backends.map((backend) => backend.close()))
+  }
+}
+
+/** Real time. */
+const wallClock: SimulatorClock = {
+  now: () => performance.now(),
+  delay: (delayMs, signal) => new Promise((resolve) => {
+    if (signal.aborted) return resolve()
+    const finish = (): void => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', finish)
+      resolve()
+    }
+    const timer = setTimeout(finish, delayMs)
+    signal.addEventListener('abort', finish, { once: true })
+  }),
+}
+
+/** Time that stands still until a test moves it. */
+export class ManualClock implements SimulatorClock {
+  #now = 0
+  readonly #sleepers = new Set<{ readonly dueAt: number, readonly wake: () => void }>()
+
+  now(): number {
+    return this.#now
+  }
+
+  /** How many requests wait for time to pass. */
+  get sleeping(): number {
+    return this.#sleepers.size
+  }
+
+  /** Moves time on and wakes whatever is due. */
+  advance(byMs: number): void {
+    this.#now += byMs
+    for (const sleeper of [...this.#sleepers]) if (sleeper.dueAt <= this.#now) sleeper.wake()
+  }
+
+  delay(delayMs: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = (): void => {
+        this.#sleepers.delete(sleeper)
+        signal.removeEventListener('abort', wake)
+        resolve()
+      }
+      const sleeper = { dueAt: this.#now + delayMs, wake }
+      if (signal.aborted || delayMs <= 0) return resolve()
+      this.#sleepers.add(sleeper)
+      signal.addEventListener('abort', wake, { once: true })
+    })
+  }
+}
+
+/** Mulberry32: uniform in [0, 1), the same sequence for the same seed, so that both runs get the same work. */
+export function createRandom(seed: number): () => number {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
   }
 }

@@ -2,8 +2,7 @@
  * What an answer says of the limits that it was measured against: Azure's utilization of provisioned throughput, and the
  * `x-ratelimit-*` headers of Azure and OpenAI. Read with every answer, so it allocates nothing.
  */
-import { readDuration, readNumber, readPercent, type HeaderValue } from '../header-values.js'
-import { HeaderReader } from '../headers.js'
+import { HeaderReader, readDuration, readNumber, readPercent, type HeaderValue } from '../headers.js'
 import type { ResponseHeaders } from '../types.js'
 
 const reader = new HeaderReader([

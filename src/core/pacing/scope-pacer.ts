@@ -13,6 +13,9 @@ const BODY_SHARE = 1 / 50
 /** A utilization nearer to 100 % tells nothing of the bucket's size: it is written with one decimal, 0.05 % off on average. */
 const LEAST_EXCESS = 0.002
 
+/** The services' longest window, in milliseconds: whoever asks for a longer wait does not speak of a rate limit. */
+const LONGEST_WINDOW_MS = 60_000
+
 /** A bucket of which less was used tells nothing of its refill: times are rounded to milliseconds. */
 const LEAST_USED = 0.01
 
@@ -116,8 +119,9 @@ export class ScopePacer implements Pacer {
     this.#tokens.undo(attempt.cost)
   }
 
-  #refused(attempt: PacedAttempt, headers: ResponseHeaders, retryAfterMs: number | undefined, now: number): void {
+  #refused(attempt: PacedAttempt, headers: ResponseHeaders, askedMs: number | undefined, now: number): void {
     signals.read(headers)
+    const retryAfterMs = askedMs === undefined ? undefined : Math.min(askedMs, LONGEST_WINDOW_MS)
     // "The system is experiencing high demand": the cooldown obeys it, and there is nothing to learn of our limits.
     if (!signals.isQuota && this.#tellsOfQuota) return this.#undo(attempt)
     const excess = signals.utilization - 1

@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import type { PacedAttempt } from '../../../src/core/pacing/pacer.js'
 import { ScopePacer } from '../../../src/core/pacing/scope-pacer.js'
 import type { OutcomeClass } from '../../../src/core/types.js'
-import { FixedWindow, TokenBucket } from '../../simulation/server-limiters.js'
+import { FixedWindow, TokenBucket } from '../../../examples/demo/simulator/limits.js'
 import { SEED } from '../../support/core-arbitraries.js'
 import { VirtualSystem } from '../../support/virtual-system.js'
 

@@ -1,7 +1,6 @@
 /** A server of the soak: keeps count of what it does, and checks that what it takes for a whole request body is one. */
-import { once } from 'node:events'
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { AddressInfo, Socket } from 'node:net'
+import { Deployment, limitHeaders, refusalHeaders } from '../../../examples/demo/simulator/deployment.js'
+import { startScriptedBackend, type ScriptedBackend, type ScriptedCall } from '../../support/scripted-backend.js'
 import { WeatherReport, type Behaviour } from './weather.js'
 
 /** Length of the body that the client means to send, in bytes; `none` for one that breaks off and must never arrive whole. */
@@ -15,91 +14,85 @@ const PIECE = Buffer.from(`data: ${JSON.stringify({ object: 'chat.completion.chu
 const ANSWER = Buffer.from(JSON.stringify({ object: 'chat.completion', choices: [{ index: 0, message: { role: 'assistant', content: 'yes '.repeat(60) } }] }))
 const FILLER = Buffer.alloc(100_000, 'x')
 
+/** What a request is booked with: more or less what the callers send and ask for. */
+const COST = { promptTokens: 100, outputTokens: 50 }
+
 export class StormyServer {
   /** How often it did what. */
   readonly done = new Map<string, number>()
   /** Bodies that arrived whole and were not: each is a defect of the client. */
   readonly defects: string[] = []
-  readonly #server: Server
-  readonly #sockets = new Set<Socket>()
   readonly weather: WeatherReport
+  /** 2,000 requests a second: more than there are callers for, except when they all come at once. */
+  readonly #deployment = new Deployment({ kind: 'standard', requestsPerMinute: 120_000, requestWindowMs: 1_000, tokensPerMinute: 90_000_000 })
+  #backend: ScriptedBackend | undefined
   #port = 0
 
   constructor(seed: number, isRough: boolean) {
     this.weather = new WeatherReport(seed, isRough)
-    // A connection that the server gives up while it is idle is no fault that a client can mend; 0: it never does.
-    this.#server = createServer({ keepAliveTimeout: 0 }, (request, response) => { this.#take(request, response) })
-    this.#server.on('connection', (socket: Socket) => {
-      this.#sockets.add(socket)
-      socket.on('error', () => {}).on('close', () => this.#sockets.delete(socket))
-    })
-    // An upload that its client has broken off.
-    this.#server.on('clientError', (_error, socket) => { socket.destroy() })
   }
 
   get url(): string {
     return `http://127.0.0.1:${this.#port}/openai/v1`
   }
 
-  get openSockets(): number {
-    return this.#sockets.size
-  }
-
+  /** Again on the same port, when it was open before. */
   async open(): Promise<void> {
-    this.#server.listen(this.#port, '127.0.0.1')
-    await once(this.#server, 'listening')
-    this.#port = (this.#server.address() as AddressInfo).port
+    this.#backend = await startScriptedBackend({ port: this.#port, keepsCalls: false })
+    this.#port = this.#backend.port
+    this.#backend.always((call) => { this.#take(call) })
   }
 
   /** Refuses connections from now on, and resets those that are open. */
   async close(): Promise<void> {
-    if (!this.#server.listening) return
-    const closed = once(this.#server, 'close')
-    this.#server.close()
-    for (const socket of this.#sockets) socket.resetAndDestroy()
-    await closed
+    await this.#backend?.close('reset')
   }
 
-  #take(request: IncomingMessage, response: ServerResponse): void {
-    const expected = request.headers[EXPECTED_LENGTH]
-    const behaviour = this.weather.next(request.headers[NO_STALL] === undefined)
+  #take(call: ScriptedCall): void {
+    const { method, path, headers, stream } = call.request
+    const expected = headers[EXPECTED_LENGTH]
+    const behaviour = this.weather.next(headers[NO_STALL] === undefined)
     this.done.set(behaviour.kind, (this.done.get(behaviour.kind) ?? 0) + 1)
     let bytes = 0
-    request.on('error', () => {})
-    response.on('error', () => {})
-    request.on('data', (chunk: Buffer) => { bytes += chunk.byteLength })
-    if (behaviour.kind === 'early') this.#answer(request, response, behaviour, undefined)
-    request.on('end', () => {
+    stream.on('data', (chunk: Buffer) => { bytes += chunk.byteLength })
+    if (behaviour.kind === 'early') this.#answer(call, behaviour, undefined)
+    stream.on('end', () => {
       if (expected !== undefined && expected !== String(bytes)) {
-        this.defects.push(`${request.method} ${request.url}: ${bytes} bytes arrived as a whole body, sent were ${expected}; ${JSON.stringify(request.headers)}`)
+        this.defects.push(`${method} ${path}: ${bytes} bytes arrived as a whole body, sent were ${String(expected)}; ${JSON.stringify(headers)}`)
       }
-      if (behaviour.kind !== 'early') this.#answer(request, response, behaviour, bytes)
+      if (behaviour.kind !== 'early') this.#answer(call, behaviour, bytes)
     })
   }
 
-  #answer(request: IncomingMessage, response: ServerResponse, behaviour: Behaviour, received: number | undefined): void {
-    const headers: Record<string, string> = { 'x-ratelimit-limit-requests': '120000', 'x-ratelimit-remaining-requests': '1900', 'x-ratelimit-limit-tokens': '90000000', 'x-ratelimit-remaining-tokens': '89000000' }
+  #answer(call: ScriptedCall, behaviour: Behaviour, received: number | undefined): void {
+    const now = performance.now()
+    const refusal = this.#deployment.admit(now, COST)
+    const headers = limitHeaders(this.#deployment, 'openai', now)
     if (received !== undefined) headers[RECEIVED_LENGTH] = String(received)
-    const { socket } = request
+    if (refusal !== undefined) {
+      call.respond(429, { ...headers, ...refusalHeaders('openai', refusal) }, FILLER.subarray(0, 300))
+      return
+    }
+    const { socket } = call.request.stream
     switch (behaviour.kind) {
       case 'json':
-        response.writeHead(200, headers).end(ANSWER)
+        call.respond(200, headers, ANSWER)
         return
       case 'slow':
-        setTimeout(() => { response.writeHead(200, headers).end(ANSWER) }, behaviour.delayMs)
+        setTimeout(() => { call.respond(200, headers, ANSWER) }, behaviour.delayMs)
         return
       case 'stream':
-        response.writeHead(200, headers)
-        writePieces(response, behaviour.pieces)
+        call.head(200, headers)
+        writePieces(call, behaviour.pieces)
         return
       case 'early':
-        response.writeHead(behaviour.status, behaviour.status === 429 ? { 'retry-after-ms': '9' } : headers).end(ANSWER)
+        call.respond(behaviour.status, behaviour.status === 429 ? { 'retry-after-ms': '9' } : headers, ANSWER)
         return
       case 'status':
-        response.writeHead(behaviour.status, behaviour.headers).end(FILLER.subarray(0, behaviour.bytes))
+        call.respond(behaviour.status, { ...behaviour.headers }, FILLER.subarray(0, behaviour.bytes))
         return
       case 'reset':
-        socket.resetAndDestroy()
+        call.reset()
         return
       case 'fin':
         socket.end()
@@ -111,24 +104,33 @@ export class StormyServer {
         socket.end('220 smtp.example ESMTP\r\n')
         return
       case 'short-body':
-        response.writeHead(200, { ...headers, 'content-length': '1000' }).write(PIECE, () => { socket.end() })
+        call.head(200, { ...headers, 'content-length': '1000' })
+        writePiece(call, () => { socket.end() })
         return
       case 'mid-body-reset':
-        response.writeHead(200, headers).write(PIECE, () => { socket.resetAndDestroy() })
+        call.head(200, headers)
+        writePiece(call, () => { call.reset() })
         return
       case 'stalled-headers':
         return
       case 'stalled-body':
-        response.writeHead(200, headers).write(PIECE)
+        call.head(200, headers)
+        writePiece(call)
         return
       case 'stalled-429':
-        response.writeHead(429, { 'retry-after-ms': '5', 'content-length': '1000' }).write(PIECE)
+        call.head(429, { 'retry-after-ms': '5', 'content-length': '1000' })
+        writePiece(call)
     }
   }
 }
 
-function writePieces(response: ServerResponse, left: number): void {
-  if (response.destroyed) return
-  if (left === 0) response.end()
-  else response.write(PIECE, () => { setImmediate(writePieces, response, left - 1) })
+/** A client that is gone by then is none of the server's business. */
+function writePiece(call: ScriptedCall, then: () => void = () => {}): void {
+  call.write(PIECE).then(then, () => {})
+}
+
+function writePieces(call: ScriptedCall, left: number): void {
+  if (call.isAborted) return
+  if (left === 0) call.end()
+  else writePiece(call, () => { setImmediate(writePieces, call, left - 1) })
 }

@@ -1,5 +1,5 @@
 /** What a server of the soak does next: calm, throttling and storm take turns, as they do in production. */
-import { createRandom } from '../../../examples/demo/random.js'
+import { createRandom } from '../../../examples/demo/simulator/azure-simulator.js'
 
 export type Behaviour =
   /** Whole at once, with a content-length. */

@@ -5,7 +5,7 @@
 import { writeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Agent } from 'undici'
-import { createRandom } from '../../../examples/demo/random.js'
+import { createRandom } from '../../../examples/demo/simulator/azure-simulator.js'
 import { install, subscribe, type BackendOptions, type BalancerOptions, type InstalledBalancer } from '../../../src/index.js'
 import { openHandles } from '../../support/open-handles.js'
 import { BrokenSource } from './bodies.js'

@@ -1,13 +1,20 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
+/**
+ * One server on loopback that answers like a service, fails when it is told to, and counts what really arrived: what a
+ * client under test cannot be asked, since it may be wrong about it.
+ */
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { composeAnswer } from './answers.js'
-import type { Call } from './call.js'
-import type { SimulatorClock } from './clock.js'
-import { Counters } from './counters.js'
-import { readCredential } from './credentials.js'
-import { faultBody } from './errors.js'
-import { FaultPlan, type Fault } from './faults.js'
-import { LoopbackServer } from './loopback-server.js'
-import { SimulatedService, type ReceivedRequest, type ServiceConfig } from './service.js'
+import { faultBody, readCredential, SimulatedService, type Call, type ReceivedRequest, type ServiceConfig } from './service.js'
+
+/** What the simulator knows of time. The limits and the latencies ask nothing else, so a test can do without waiting. */
+export interface SimulatorClock {
+  /** Milliseconds, monotonic; the zero means nothing. */
+  now(): number
+  /** Resolves after `delayMs`, or at once when `signal` aborts. Never rejects. */
+  delay(delayMs: number, signal: AbortSignal): Promise<void>
+}
 
 /** One backend as the demo or a test wants it. */
 export interface SimulatedBackendConfig extends ServiceConfig {
@@ -158,4 +165,133 @@ function reset(response: ServerResponse): void {
 
 function setHeaders(response: ServerResponse, headers: Record<string, string>): void {
   for (const [name, value] of Object.entries(headers)) response.setHeader(name, value)
+}
+
+/** What can be ordered to go wrong with a request that has arrived whole. */
+export type Fault =
+  /** Answers with this status and the body that the service has for it. 429 here means high demand, not your quota. */
+  | {
+    readonly kind: 'status'
+    readonly status: 400 | 403 | 408 | 409 | 429 | 500 | 502 | 503 | 504
+    /** `retry-after-ms`; none when left out. */
+    readonly retryAfterMs?: number
+    /** `retry-after`, verbatim, so that dates and nonsense can be tried; none when left out. */
+    readonly retryAfter?: string
+    /** Instead of the service's own body. */
+    readonly body?: unknown
+  }
+  /** RST in place of an answer. */
+  | { readonly kind: 'reset-before-headers' }
+  /** A good answer whose connection is reset after its first part. */
+  | { readonly kind: 'reset-mid-stream' }
+  /** A good answer, so much later (milliseconds). */
+  | { readonly kind: 'slow-headers', readonly delayMs: number }
+  /** Never answers. */
+  | { readonly kind: 'stall-before-headers' }
+  /** A good answer that stands still after its first part. */
+  | { readonly kind: 'stall-mid-stream' }
+
+/** The faults that are ordered for one backend, first come first served. */
+class FaultPlan {
+  #orders: { readonly fault: Fault, left: number }[] = []
+
+  order(fault: Fault, times: number): void {
+    if (!(times > 0)) throw new RangeError(`times must be at least 1, got ${times}`)
+    this.#orders.push({ fault, left: times })
+  }
+
+  clear(): void {
+    this.#orders = []
+  }
+
+  /** The fault for the next request, if one is due. */
+  take(): Fault | undefined {
+    const order = this.#orders[0]
+    if (order === undefined) return undefined
+    order.left -= 1
+    if (order.left <= 0) this.#orders.shift()
+    return order.fault
+  }
+}
+
+/** What really arrived at one backend, and what became of it. */
+class Counters {
+  /** Requests whose headers arrived. */
+  requests = 0
+  /** Answers begun, by status. */
+  readonly statuses = new Map<number, number>()
+  /** Requests whose answer did not go out whole: reset, stalled until the client left, or given up by the client. */
+  broken = 0
+  connections = 0
+  /** Every credential that was shown, bare: values of `api-key` and bearer tokens. */
+  readonly keys = new Set<string>()
+
+  /** 200s. */
+  get succeeded(): number {
+    return this.count(200)
+  }
+
+  /** 429s. */
+  get throttled(): number {
+    return this.count(429)
+  }
+
+  /** Answers with one status. */
+  count(status: number): number {
+    return this.statuses.get(status) ?? 0
+  }
+
+  answered(status: number): void {
+    this.statuses.set(status, this.count(status) + 1)
+  }
+}
+
+/** Called with requests that arrived whole. */
+export type RequestListener = (request: IncomingMessage, response: ServerResponse, body: Buffer) => Promise<void>
+
+/** Called when the headers are in. */
+type ArrivalListener = (request: IncomingMessage, response: ServerResponse) => void
+
+/** No client keeps a connection idle for so long: otherwise a request can meet a connection that is just being closed. */
+const KEEP_ALIVE_MS = 120_000
+
+/** An HTTP server on 127.0.0.1 that can be closed and opened again on the port that it was first given. */
+class LoopbackServer {
+  readonly #server: Server
+  #port = 0
+
+  constructor(listener: RequestListener, onConnection: () => void, onArrival: ArrivalListener) {
+    this.#server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS }, (request, response) => {
+      onArrival(request, response)
+      // A body that does not arrive whole: the client left while it was sending. An error of the listener is a bug and must be loud.
+      void readBody(request).then((body) => listener(request, response, body), () => { response.destroy() })
+    })
+    this.#server.on('connection', onConnection)
+  }
+
+  get origin(): string {
+    return `http://127.0.0.1:${this.#port}`
+  }
+
+  async open(): Promise<void> {
+    if (this.#server.listening) return
+    this.#server.listen(this.#port, '127.0.0.1')
+    await once(this.#server, 'listening')
+    this.#port = (this.#server.address() as AddressInfo).port
+  }
+
+  /** Refuses new connections and cuts the open ones. */
+  async close(): Promise<void> {
+    if (!this.#server.listening) return
+    const closed = once(this.#server, 'close')
+    this.#server.close()
+    this.#server.closeAllConnections()
+    await closed
+  }
+}
+
+async function readBody(request: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  for await (const chunk of request) chunks.push(chunk as Buffer)
+  return Buffer.concat(chunks)
 }

@@ -1,7 +1,7 @@
 // A Node and an undici that cannot work together are told apart before anything is sent.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { checkPeer, readUndiciVersion } from '../../src/request/check-peer.js'
+import { checkPeer, readUndiciVersion } from '../../src/request/undici-version.js'
 
 describe('a Node and an undici that cannot work together say so', () => {
   const pairs: readonly [undici: string, node: string, message: RegExp | undefined][] = [

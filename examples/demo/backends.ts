@@ -1,8 +1,12 @@
-import { resolveOptions, type BalancerOptions } from '../../src/options/index.js'
+/**
+ * The backends of a run: a fresh simulator, a file or the environment, seen in two ways. `install` takes options; the
+ * standard run, which has no balancer, has to know URL, name of the model and key of the first backend by itself.
+ */
+import { readConfigFile } from '../../src/options/config-file.js'
+import { resolveOptions, type BackendOptions, type BalancerOptions } from '../../src/options/index.js'
 import { UsageError, type Settings, type Target } from './arguments.js'
-import { readRealOptions } from './real-backends.js'
+import { TOPOLOGY } from './scenario.js'
 import { AzureSimulator } from './simulator/azure-simulator.js'
-import { TOPOLOGY } from './topology.js'
 
 /** The backends of one run. */
 export interface Pool {
@@ -56,4 +60,25 @@ function readCredential(options: BalancerOptions, index: number): PooledBackend[
   if (typeof apiKey === 'string') return { scheme: 'api-key', value: apiKey }
   if (typeof bearerToken === 'string') return { scheme: 'bearer', value: bearerToken }
   throw new UsageError(`backends[${index}] needs an apiKey or a bearerToken: the standard run asks a backend without a balancer's help`)
+}
+
+/**
+ * The options for real backends, from a file or from the environment.
+ * @throws UsageError or InvalidOptionsError
+ */
+function readRealOptions(source: NonNullable<Settings['real']>, env: NodeJS.ProcessEnv): BalancerOptions {
+  return source.kind === 'file' ? readConfigFile(source.path, env).given : { backends: readEnvironment(env) }
+}
+
+function readEnvironment(env: NodeJS.ProcessEnv): BackendOptions[] {
+  const backends: BackendOptions[] = []
+  for (let n = 1; ; n += 1) {
+    const url = env[`BACKEND_${n}_URL`]
+    if (url === undefined) return backends
+    const apiKey = env[`BACKEND_${n}_API_KEY`]
+    const bearerToken = env[`BACKEND_${n}_BEARER_TOKEN`]
+    if (!apiKey && !bearerToken) throw new UsageError(`BACKEND_${n}_URL needs BACKEND_${n}_API_KEY or BACKEND_${n}_BEARER_TOKEN beside it`)
+    const priority = Number(env[`BACKEND_${n}_PRIORITY`] ?? 1)
+    backends.push({ url, priority, ...(apiKey && { apiKey }), ...(bearerToken && { bearerToken }) })
+  }
 }

@@ -1,4 +1,8 @@
-/** What a request is throttled under: Azure limits a deployment, which is in the path; OpenAI a model, which is in the body. */
+/**
+ * What a request's body says of itself: OpenAI names the model in it, and limits belong to the model. A scan of bytes, not a parse,
+ * because a prompt of megabytes is none of our business; a body that is not JSON simply names no model.
+ */
+import { LONGEST_NAME_BYTES } from './route.js'
 
 /** Where the model's name stands in a body. */
 export interface ModelSpan {
@@ -9,13 +13,8 @@ export interface ModelSpan {
   readonly end: number
 }
 
-const DEPLOYMENTS = '/deployments/'
-
 /** The SDKs write `model` among the first keys; where it has not come by then, it is a file or an attack. */
 export const MAX_SCAN_BYTES = 64 * 1_024
-
-/** Names are at most 64 characters long with both services; whatever is longer is no name, and not worth keeping as one. */
-const LONGEST_NAME_BYTES = 256
 
 const QUOTE = 0x22
 const COMMA = 0x2c
@@ -28,24 +27,8 @@ const CLOSE_BRACE = 0x7d
 
 const decoder = new TextDecoder()
 
-/** The deployment in a path, decoded: `gpt-4o` in `/openai/deployments/gpt-4o/chat/completions?api-version=...`. */
-export function findDeployment(path: string): string | undefined {
-  const at = path.indexOf(DEPLOYMENTS)
-  if (at === -1) return undefined
-  const query = path.indexOf('?')
-  const start = at + DEPLOYMENTS.length
-  const slash = path.indexOf('/', start)
-  let end = query === -1 ? path.length : query
-  if (slash !== -1 && slash < end) end = slash
-  // Empty where that comes only after the question mark.
-  const name = path.slice(start, end)
-  if (name === '' || name.length > LONGEST_NAME_BYTES) return undefined
-  return name.includes('%') ? decode(name) : name
-}
-
 /**
- * The value of the top-level `model` of a JSON object, if it begins within 64 KiB. A scan, not a parse: a prompt of
- * megabytes is none of our business, and a body that is not JSON simply has no model.
+ * The value of the top-level `model` of a JSON object, if it begins within 64 KiB.
  */
 export function findModel(body: Uint8Array): ModelSpan | undefined {
   const bytes = body.length > MAX_SCAN_BYTES ? body.subarray(0, MAX_SCAN_BYTES) : body
@@ -69,32 +52,9 @@ export function findModel(body: Uint8Array): ModelSpan | undefined {
 function toSpan(bytes: Uint8Array, start: number): ModelSpan | undefined {
   const end = skipString(bytes, start)
   if (end === -1 || end - start - 2 > LONGEST_NAME_BYTES) return undefined
-  const name = lastName.read(bytes, start, end)
+  const name = readString(bytes, start, end)
   return name === undefined || name === '' ? undefined : { name, start, end }
 }
-
-/** A process asks for few models, mostly for one: the bytes of the last name need not be made text again. */
-class LastName {
-  #name = ''
-
-  /** @returns `undefined` where the literal is none. */
-  read(bytes: Uint8Array, start: number, end: number): string | undefined {
-    if (this.#isAt(bytes, start + 1, end - 1)) return this.#name
-    const name = readString(bytes, start, end)
-    // Only of such a name the bytes are the characters.
-    if (name !== undefined && /^[\x20-\x5b\x5d-\x7e]*$/.test(name)) this.#name = name
-    return name
-  }
-
-  #isAt(bytes: Uint8Array, start: number, end: number): boolean {
-    const name = this.#name
-    if (name.length !== end - start) return false
-    for (let i = 0; i < name.length; i++) if (bytes[start + i] !== name.charCodeAt(i)) return false
-    return true
-  }
-}
-
-const lastName = new LastName()
 
 /** A key may be written with escapes (`"mod\u0065l"`); nobody does, but a server would read it so. */
 function isModel(bytes: Uint8Array, start: number, end: number): boolean {
@@ -158,12 +118,4 @@ function skipSpace(bytes: Uint8Array, start: number): number {
   let at = start
   while (bytes[at] === 0x20 || bytes[at] === 0x0a || bytes[at] === 0x0d || bytes[at] === 0x09) at++
   return at
-}
-
-function decode(name: string): string {
-  try {
-    return decodeURIComponent(name)
-  } catch {
-    return name
-  }
 }

@@ -144,7 +144,7 @@ const world = fc.record({
 })
 
 describe('whatever happens, in whatever order', () => {
-  test('the pool keeps its books straight, and in the end nothing is in flight and nobody waits', () => {
+  test('the pool keeps its books straight, and in the end nothing is in flight and nothing waits', () => {
     fc.assert(fc.property(world, fc.array(step, { maxLength: 120 }), fc.nat(), (more, steps, seed) => {
       const played = new World(more, seed)
       for (const step of steps) {
@@ -160,7 +160,7 @@ describe('whatever happens, in whatever order', () => {
     }), { seed: SEED, numRuns: 1_500 })
   })
 
-  test('everybody who waits is answered within the longest wait', () => {
+  test('every request that waits is answered within the longest wait', () => {
     fc.assert(fc.property(fc.array(step, { maxLength: 80 }), fc.nat(), (steps, seed) => {
       const played = new World({ maxWaitMs: 5_000 }, seed)
       for (const step of steps) played.take(step)

@@ -1,4 +1,4 @@
-// Those who waited for a cooldown to end do not all go at once: in rounds, until somebody is refused again.
+// The requests that waited for a cooldown to end do not all go at once: they go in rounds, until one is refused again.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { Attempt } from '../../src/core/request.js'
@@ -85,7 +85,7 @@ describe('after a cooldown', () => {
     assert.deepEqual([...crowd.departures], [[0, 1], [80, 1], [160, 2], [170, 1]])
   })
 
-  test('a round is over so long after its first request, whatever answers come and whoever goes in their place', () => {
+  test('a round is over so long after its first request, whatever answers come and however many go in their place', () => {
     const crowd = new Crowd(60)
     let firstOfRound = 0
     crowd.onSend = (attempt, at) => {
@@ -98,7 +98,7 @@ describe('after a cooldown', () => {
     assert.deepEqual([...crowd.departures].slice(0, 11), [[0, 1], [80, 1], [160, 2], ...steady, [240, 4]])
   })
 
-  test('whoever was sent before a refusal tells nothing of what comes after it', () => {
+  test('a request that was sent before a refusal tells nothing of what comes after it', () => {
     const crowd = new Crowd(3)
     crowd.runUntil(0)
     crowd.refuse(REFUSAL_MS, 100)
@@ -114,7 +114,7 @@ describe('after a cooldown', () => {
     assert.deepEqual([...crowd.departures], [[0, 1], [140, 1], [150, 1]])
   })
 
-  test('a refusal that took long keeps nobody for more than a second', () => {
+  test('a refusal that took long keeps no request for more than a second', () => {
     const crowd = new Crowd(2, 6_000)
     crowd.runUntil(5_000)
     assert.deepEqual([...crowd.departures.keys()], [0, 1_000])
@@ -127,7 +127,7 @@ describe('after a cooldown', () => {
   })
 })
 
-test('whoever has not waited is not held back by those who have', () => {
+test('a request that has not waited is not held back by those that have', () => {
   const kit = new PoolKit([backend('first'), backend('second', 2)], { pacing: true, maxWaitMs: 10_000 })
   const waiter = new TestRequest()
   for (const retryAfterMs of ['120', '50']) {

@@ -177,7 +177,7 @@ describe('how long an answer asks to be left alone', () => {
     assert.equal(read({ 'retry-after': [] }), undefined)
   })
 
-  test('a list in the place of a name and a name without a value harm nobody', () => {
+  test('a list in the place of a name and a name without a value do no harm', () => {
     assert.equal(read(['retry-after'.split(''), '1', 'retry-after']), undefined)
     assert.equal(read(['', 'x', Buffer.alloc(0), 'x', [], 'x']), undefined)
     assert.equal(read([]), undefined)

@@ -64,7 +64,7 @@ const CONFIGURATION: readonly (string | undefined)[] = ['options', 'factory', 'm
 /** An Agent as `new Agent()` makes it. What cannot be told counts as chosen: to use it is never wrong. */
 function isPlain(dispatcher: DispatcherType): boolean {
   const { constructor } = dispatcher
-  // undici's own class, not one that somebody has derived from it: it is about to be constructed.
+  // undici's own class, not one that is derived from it: it is about to be constructed.
   if (nameOf(constructor) !== 'Agent' || nameOf(Object.getPrototypeOf(constructor)) !== 'DispatcherBase') return false
   // Composed, or patched in place.
   if (dispatcher.dispatch !== (constructor.prototype as DispatcherType).dispatch) return false

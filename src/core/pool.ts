@@ -12,8 +12,9 @@ import { Tiers, type Backend } from './backend.js'
 import type { Shortage } from './candidates.js'
 import { isDelivered } from './classify.js'
 import { Outcomes } from './outcomes.js'
-import { ScopePacer } from './pacing/scope-pacer.js'
+import { Pacer } from './pacing/pacer.js'
 import { Picker } from './pick.js'
+import { findPlace } from './places.js'
 import { MAX_WAITERS, Queues, type Waiter } from './queue.js'
 import type { Acquisition, Attempt, PoolListener, PoolRequest } from './request.js'
 import { RetryBudget } from './retry-budget.js'
@@ -28,9 +29,6 @@ const CLOSED = Object.freeze({ kind: 'closed' })
  * fourth is for those who wait on a single backend, of which one answers for all.
  */
 const LEAST_ATTEMPTS_WITH_WAITS = 4
-
-/** The shortest wait that `retry-after-ms` can express, in milliseconds. */
-const SHORTEST_RETRY_MS = 1
 
 export class Pool {
   readonly #listener: PoolListener
@@ -55,8 +53,8 @@ export class Pool {
     this.#budget = new RetryBudget(config.retryBudget.ratio, config.retryBudget.minPerSecond, now)
     this.#outcomes = new Outcomes(system, listener)
     this.#picker = new Picker(this.#outcomes, system)
-    this.#scopes = new Scopes(this.#tiers.backends, () => (this.#config.pacing ? new ScopePacer(system) : undefined), now)
-    this.#queues = new Queues(system, (request, at) => this.#picker.pick(this.#tiers, this.#scopes.of(request.scope, at), request, at))
+    this.#scopes = new Scopes(this.#tiers.backends, () => (this.#config.pacing ? new Pacer() : undefined), now)
+    this.#queues = new Queues(system, (request, at) => this.#picker.pick(this.#tiers, this.#scopes.of(request.scope, at), request, true, at))
   }
 
   /** Where the request goes: the first time, again after each attempt that did not work, and after `wake`. */
@@ -66,12 +64,13 @@ export class Pool {
     if (request.pinned) return request.attempts > 0 ? this.surface(request, 'bound') : this.#begin(request, scope, this.#tiers.home, now)
     const waiter = this.#queues.size === 0 ? undefined : this.#queues.find(request)
     if (waiter !== undefined) return this.#resume(waiter, scope, now)
-    const found = this.#picker.pick(this.#tiers, scope, request, now)
+    const patienceMs = this.#patienceMs(request, scope, now)
+    const found = this.#picker.pick(this.#tiers, scope, request, patienceMs > 0, now)
     if (request.attempts === 0) {
       this.#budget.deposit(now)
-      if (found.kind === 'backend' && scope.queue.length === 0) return this.#send(request, scope, found, now)
+      if (found.kind === 'backend' && scope.queue.length === 0) return this.#begin(request, scope, found, now)
     }
-    return this.#decideNext(request, scope, found, now)
+    return this.#decideNext(request, scope, found, patienceMs, now)
   }
 
   /** Final response headers (status 200 and up, or 101): books what they say of limits. @returns what the answer means, for `conclude`. */
@@ -153,56 +152,59 @@ export class Pool {
    * then a 429 that says when to come back is worth more than a stale answer, or than an error of a backend that happened to
    * be asked last. A refused credential of ours is told as it is: no wait puts it right.
    */
-  #decideNext(request: PoolRequest, scope: Scope, found: Backend | Shortage, now: number): Acquisition {
+  #decideNext(request: PoolRequest, scope: Scope, found: Backend | Shortage, patienceMs: number, now: number): Acquisition {
     const { attempts, lastOutcome } = request
     // First come first served: a newcomer that gets here passes none that waits already, even where a backend is free.
     const to = found.kind === 'backend' && attempts > 0 ? found : undefined
-    const soonestMs = found.kind === 'shortage' ? found.soonestMs : 0
     const isThrottled = to === undefined && (found.kind === 'backend' || found.isThrottled)
+    const toldMs = found.kind === 'shortage' ? found.toldMs : 0
+    const soonestMs = found.kind === 'shortage' ? found.soonestMs : 0
     if (attempts >= this.#maxAttempts) {
-      return isThrottled && lastOutcome !== 'misconfigured' ? this.#reject(request, scope, soonestMs, 'throttled', now) : this.surface(request, 'attempts')
+      return isThrottled && lastOutcome !== 'misconfigured' ? this.#reject(request, scope, toldMs, 'throttled', now) : this.surface(request, 'attempts')
     }
-    if (to === undefined && !isThrottled) return this.surface(request, 'no-backend')
-    const patienceMs = this.#patienceMs(request, scope, now)
-    if (to === undefined && soonestMs > patienceMs) return this.#reject(request, scope, soonestMs, 'throttled', now)
-    if (to === undefined && this.#queues.size >= MAX_WAITERS) return this.#reject(request, scope, soonestMs, 'queue-full', now)
+    if (to === undefined) {
+      // With patience left a request also waits for a probe.
+      if (!isThrottled && patienceMs === 0) return this.surface(request, 'no-backend')
+      if (isThrottled && (toldMs > patienceMs || patienceMs === 0)) return this.#reject(request, scope, toldMs, 'throttled', now)
+      if (this.#queues.size >= MAX_WAITERS) return this.#reject(request, scope, toldMs, 'queue-full', now)
+    }
     if (lastOutcome === 'failed' && !this.#budget.withdraw(now)) return this.surface(request, 'budget')
     const last = request.tried?.at(-1)
     if (last !== undefined && this.#listener.hears('failover')) this.#listener.tell('failover', { attempt: last, to: to?.config })
-    return to === undefined ? this.#wait(request, scope, patienceMs, soonestMs, now) : this.#send(request, scope, to, now)
+    return to === undefined ? this.#wait(request, scope, patienceMs, soonestMs, now) : this.#begin(request, scope, to, now)
   }
 
   /** A request that was held asks again. */
   #resume(waiter: Waiter, scope: Scope, now: number): Acquisition {
     const request = waiter.request
     waiter.isWoken = false
-    if (now >= waiter.forgiveAt) request.tried = undefined
-    const found = this.#picker.pick(this.#tiers, scope, request, now)
-    if (found.kind === 'backend') {
-      const waitedMs = now - waiter.enteredAt
-      this.#queues.serve(waiter, now)
-      if (this.#listener.hears('waited')) this.#listener.tell('waited', { request, waitedMs, queueLength: this.#queues.size })
-      return this.#begin(request, scope, found, now)
+    const found = this.#picker.pick(this.#tiers, scope, request, true, now)
+    if (found.kind === 'backend') return this.#serve(waiter, scope, found, now)
+    const { isThrottled, toldMs, soonestMs } = found
+    if (now < waiter.deadline && !(isThrottled && now + toldMs > waiter.deadline)) {
+      this.#queues.wakeBy(Math.min(now + soonestMs, waiter.deadline), now)
+      return WAIT
     }
-    const { soonestMs, isThrottled } = found
-    if (now >= waiter.deadline || (isThrottled && now + soonestMs > waiter.deadline)) {
-      this.#queues.leave(waiter, now)
-      return this.#reject(request, scope, soonestMs, 'throttled', now)
-    }
-    this.#queues.wakeBy(Math.min(now + soonestMs, waiter.deadline), now)
-    return WAIT
+    // Its patience is over: it goes where only an estimate forbids it, or, where none has said that it is full, to the least bad.
+    const last = this.#picker.pick(this.#tiers, scope, request, false, now)
+    if (last.kind === 'backend') return this.#serve(waiter, scope, last, now)
+    this.#queues.leave(waiter, now)
+    return last.isThrottled ? this.#reject(request, scope, last.toldMs, 'throttled', now) : this.surface(request, 'no-backend')
   }
 
   #wait(request: PoolRequest, scope: Scope, patienceMs: number, soonestMs: number, now: number): Acquisition {
     request.waitingSince ??= now
-    this.#queues.enter(scope.queue, request, now + patienceMs, now + soonestMs, now)
+    // To one that waits backends are open again that are closed to one that does not: then it is looked after at once.
+    this.#queues.enter(scope.queue, request, now + patienceMs, soonestMs === Infinity ? now : now + soonestMs, now)
     if (this.#listener.hears('waiting')) this.#listener.tell('waiting', { request, queueLength: this.#queues.size })
     return WAIT
   }
 
-  /** Without having been held. */
-  #send(request: PoolRequest, scope: Scope, backend: Backend, now: number): Attempt {
-    scope.queue.moved(now)
+  #serve(waiter: Waiter, scope: Scope, backend: Backend, now: number): Attempt {
+    const { request } = waiter
+    const waitedMs = now - waiter.enteredAt
+    this.#queues.serve(waiter, now)
+    if (this.#listener.hears('waited')) this.#listener.tell('waited', { request, waitedMs, queueLength: this.#queues.size })
     return this.#begin(request, scope, backend, now)
   }
 
@@ -217,8 +219,9 @@ export class Pool {
   }
 
   #reject(request: PoolRequest, scope: Scope, soonestMs: number, reason: 'throttled' | 'queue-full', now: number): Acquisition {
-    const slotMs = scope.queue.promiseSlot(soonestMs, this.#random, now)
-    const retryAfterMs = Math.max(SHORTEST_RETRY_MS, slotMs)
+    const before = scope.promises.count(now) + scope.queue.length
+    const retryAfterMs = findPlace(this.#tiers, scope.states, request.bodyBytes, before, soonestMs, this.#random, now)
+    scope.promises.add(now + retryAfterMs, now)
     if (this.#listener.hears('exhausted')) this.#listener.tell('exhausted', { request, retryAfterMs, reason })
     return { kind: 'reject', retryAfterMs }
   }

@@ -1,7 +1,6 @@
 /**
  * Where every backend is full for a while, a caller with patience is better held than refused: it goes as soon as there is room,
- * in the order in which callers came, and nobody else's SDK retries meanwhile. Who is refused all the same is told a time of its
- * own, or all that were refused together would come back together.
+ * in the order in which callers came, and nobody else's SDK retries meanwhile.
  */
 import type { Backend } from './backend.js'
 import type { Shortage } from './candidates.js'
@@ -30,18 +29,6 @@ const STANDING_AFTER_WAITS = 3
  */
 const STANDING_SHARE = 1 / 2
 
-/** Beyond this an estimate of one's turn is a guess, and the SDK's callers would rather ask again. */
-const LONGEST_ESTIMATE_MS = 15_000
-
-/** Where nobody waits, a longer gap between two requests was for want of callers, not of a backend. */
-const LONGEST_GAP_MS = 1_000
-
-/** Up to 10 % later, so that those who were told the same do not return at one instant. */
-const SLOT_JITTER = 0.1
-
-/** Share of the newest gap in the mean: about the last eight count. */
-const GAP_SHARE = 1 / 8
-
 /** A request that is held. */
 export interface Waiter {
   readonly request: PoolRequest
@@ -51,8 +38,6 @@ export interface Waiter {
   readonly since: number
   /** Monotonic time at which its wait is over, served or not. */
   readonly deadline: number
-  /** Monotonic time from which the backends that it has tried are open to it again. */
-  readonly forgiveAt: number
   /** `wake` was called and `acquire` has not followed yet. */
   isWoken: boolean
   isQueued: boolean
@@ -60,7 +45,7 @@ export interface Waiter {
   next: Waiter | undefined
 }
 
-/** The held requests of one scope, first come first served; anyone may leave from the middle. Also knows the turns of those who are not held. */
+/** The held requests of one scope, first come first served; anyone may leave from the middle. */
 export class Queue {
   /** As the caller names it. */
   readonly scope: string
@@ -68,14 +53,6 @@ export class Queue {
   head: Waiter | undefined
   #tail: Waiter | undefined
   #busySince = NaN
-  /** Mean time between two turns while somebody is short of one, in milliseconds; 0 until there were two. */
-  #gapMs = 0
-  #movedAt = NaN
-  #learnedAt = -Infinity
-  /** Until then some caller that was turned away may still come back. */
-  #shortUntil = -Infinity
-  /** The latest turn that a rejected caller was told. */
-  #promisedUntil = -Infinity
 
   constructor(scope: string) {
     this.scope = scope
@@ -86,12 +63,12 @@ export class Queue {
   }
 
   /** In the order in which they began to wait: whoever comes back refused takes its old place, and is not refused again and again. */
-  push(request: PoolRequest, deadline: number, forgiveAt: number, now: number): Waiter {
+  push(request: PoolRequest, deadline: number, now: number): Waiter {
     const since = request.waitingSince ?? now
     let previous = this.#tail
     while (previous !== undefined && previous.since > since) previous = previous.previous
     const next = previous === undefined ? this.head : previous.next
-    const waiter: Waiter = { request, queue: this, enteredAt: now, since, deadline, forgiveAt, isWoken: false, isQueued: true, previous, next }
+    const waiter: Waiter = { request, queue: this, enteredAt: now, since, deadline, isWoken: false, isQueued: true, previous, next }
     if (this.length === 0) this.#busySince = now
     if (previous === undefined) this.head = waiter
     else previous.next = waiter
@@ -112,50 +89,10 @@ export class Queue {
     this.length--
   }
 
-  /** A waiter goes on its way. */
-  serve(waiter: Waiter, now: number): void {
-    this.moved(now)
-    this.remove(waiter)
-  }
-
-  /**
-   * A request of the scope goes out. As long as somebody waits or is promised a turn, that teaches how fast turns come;
-   * else it only tells how many requests there are.
-   */
-  moved(now: number): void {
-    if (this.length === 0 && now >= this.#shortUntil) {
-      this.#movedAt = NaN
-      if (now - this.#learnedAt > LONGEST_ESTIMATE_MS) this.#gapMs = 0
-      return
-    }
-    if (!Number.isNaN(this.#movedAt)) {
-      const gapMs = Math.min(now - this.#movedAt, this.length === 0 ? LONGEST_GAP_MS : Infinity)
-      this.#gapMs = this.#gapMs === 0 ? gapMs : this.#gapMs + (gapMs - this.#gapMs) * GAP_SHARE
-      this.#learnedAt = now
-    }
-    this.#movedAt = now
-  }
-
   /** How long a newcomer may be held. */
   patienceMs(maxWaitMs: number, now: number): number {
     const isStanding = this.length > 0 && now - this.#busySince >= STANDING_AFTER_WAITS * maxWaitMs
     return isStanding ? maxWaitMs * STANDING_SHARE : maxWaitMs
-  }
-
-  /**
-   * When a caller that is turned away should come back: after those who are held and those who were turned away before
-   * it. What is known of a cooldown and longer is told as it is.
-   *
-   * @param soonestMs until the first backend is expected to take anything.
-   * @param random uniform in [0, 1).
-   * @returns milliseconds, > 0.
-   */
-  promiseSlot(soonestMs: number, random: () => number, now: number): number {
-    this.#shortUntil = now + LONGEST_ESTIMATE_MS
-    if (this.#gapMs === 0) return soonestMs
-    const turn = Math.max(now + soonestMs + this.length * this.#gapMs, this.#promisedUntil + this.#gapMs)
-    this.#promisedUntil = Math.min(turn, now + LONGEST_ESTIMATE_MS)
-    return Math.max(soonestMs, (this.#promisedUntil - now) * (1 + random() * SLOT_JITTER))
   }
 }
 
@@ -198,9 +135,9 @@ export class Queues {
     return this.#waiters.get(request)
   }
 
-  /** @param soonestAt monotonic time at which the request's turn may have come; from then on the backends that it has tried are open to it again. */
+  /** @param soonestAt monotonic time at which the request's turn may have come. */
   enter(queue: Queue, request: PoolRequest, deadline: number, soonestAt: number, now: number): void {
-    this.#waiters.set(request, queue.push(request, deadline, soonestAt, now))
+    this.#waiters.set(request, queue.push(request, deadline, now))
     this.#queues.add(queue)
     this.wakeBy(Math.min(soonestAt, deadline), now)
   }
@@ -217,7 +154,7 @@ export class Queues {
     this.#served++
     this.#totalMs += waitedMs
     this.#longestMs = Math.max(this.#longestMs, waitedMs)
-    waiter.queue.serve(waiter, now)
+    waiter.queue.remove(waiter)
     this.#forget(waiter, now)
   }
 
@@ -280,11 +217,8 @@ export class Queues {
 
   /** When the waiter may be able to go, or is better told at once that it will not: in the future, or now. */
   #turnAt(waiter: Waiter, now: number): number {
-    if (now >= waiter.forgiveAt) waiter.request.tried = undefined
     const found = this.#ask(waiter.request, now)
     if (found.kind === 'backend') return now
-    const soonestAt = now + found.soonestMs
-    if (found.isThrottled && soonestAt > waiter.deadline) return now
-    return now < waiter.forgiveAt ? Math.min(soonestAt, waiter.forgiveAt) : soonestAt
+    return found.isThrottled && now + found.toldMs > waiter.deadline ? now : now + found.soonestMs
   }
 }

@@ -5,7 +5,8 @@
  */
 import type { Backend, ScopeState } from './backend.js'
 import type { Probing } from './health.js'
-import type { PacedAttempt, Pacer } from './pacing/pacer.js'
+import type { Pacer } from './pacing/pacer.js'
+import type { Undecided } from './slow-start.js'
 import type { BackendConfig, CooldownSource, OutcomeClass, SurfaceReason } from './types.js'
 
 export abstract class PoolRequest {
@@ -31,7 +32,7 @@ export abstract class PoolRequest {
 }
 
 /** One try of one request on one backend; made by `acquire`, given back with `settle`. */
-export class Attempt implements PacedAttempt {
+export class Attempt implements Undecided {
   readonly request: PoolRequest
   readonly backend: BackendConfig
   /** 1 for the first attempt of a request. */
@@ -53,10 +54,20 @@ export class Attempt implements PacedAttempt {
   /** Milliseconds from `startedAt` to the response headers. */
   latencyMs = 0
   isSettled = false
+  /** Monotonic time from which the backend is open again to the request, where that waits. */
+  reopensAt = -Infinity
   // The pacer's own.
   cost = 0
   sentRequests = 0
   sentTokens = 0
+  requestsCount = 0
+  tokensCount = 0
+  wentFullOfRequests = false
+  wentFullOfTokens = false
+  isTest = false
+  // The slow start's own.
+  isUndecided = false
+  nextUndecided: Undecided | undefined = undefined
 
   constructor(request: PoolRequest, target: Backend, scope: ScopeState, probe: Probing | undefined, now: number) {
     this.request = request

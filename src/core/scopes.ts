@@ -6,6 +6,7 @@
 import { ScopeState, type Backend } from './backend.js'
 import { Candidates } from './candidates.js'
 import type { Pacer } from './pacing/pacer.js'
+import { Promises } from './places.js'
 import { Queue } from './queue.js'
 
 /** A scope that was not used for so long is forgotten: ten times the longest rate-limit window (a minute) of the services. */
@@ -23,6 +24,8 @@ export class Scope {
   readonly queue: Queue
   /** Who is neither out nor cooling down; kept from pick to pick. */
   readonly ready = new Candidates()
+  /** Places that callers who were sent away were told of. */
+  readonly promises = new Promises()
   usedAt = -Infinity
 
   constructor(name: string) {

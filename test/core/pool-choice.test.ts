@@ -1,6 +1,7 @@
 // Which of several backends takes a request: priority first, then chance by weight and by the room that each has left.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import type { Attempt } from '../../src/core/request.js'
 import type { ResponseHeaders } from '../../src/core/types.js'
 import { assertShares, backend, PoolKit, TestRequest } from '../support/pool-kit.js'
 
@@ -10,11 +11,32 @@ const told = (limit: number, left: number): ResponseHeaders => ({
   'x-ratelimit-reset-requests': `${(60 * (limit - left)) / limit}s`,
 })
 
-/** The backend answers once, and its answer tells of a limit. */
-function tell(kit: PoolKit, name: string, headers: ResponseHeaders): void {
+/**
+ * The backend's answers tell of a limit that this process uses up: what was sent between two of them, over the time by which
+ * the level moved, is its share of the rate.
+ */
+function tell(kit: PoolKit, name: string, limit: number, left: number): void {
   const home = kit.config.backends.find((one) => one.name === name) ?? assert.fail(`no backend ${name}`)
   kit.update(kit.config.backends, { home, pacing: true })
-  kit.answer(kit.send(new TestRequest({ pinned: true })), 200, headers)
+  const ask = (): Attempt => kit.send(new TestRequest({ pinned: true }))
+  // Down to what is left, from so much more of it that two reports are far enough apart to tell a rate.
+  const more = Math.ceil(limit / 30)
+  kit.answer(ask(), 200, told(limit, left + more))
+  const attempts = Array.from({ length: more }, ask)
+  attempts.forEach((attempt, i) => { kit.answer(attempt, 200, told(limit, left + more - i - 1)) })
+}
+
+/** Where so many requests go whose answers leave each backend's level as it is: limit, and what is left of it. */
+function countAt(kit: PoolKit, levels: Readonly<Record<string, readonly [limit: number, left: number]>>, times: number): Record<string, number> {
+  for (const [name, [limit, left]] of Object.entries(levels)) tell(kit, name, limit, left)
+  const counts: Record<string, number> = {}
+  for (let i = 0; i < times; i++) {
+    const attempt = kit.send()
+    const { name } = attempt.backend
+    counts[name] = (counts[name] ?? 0) + 1
+    kit.answer(attempt, 200, levels[name] === undefined ? {} : told(...levels[name]))
+  }
+  return counts
 }
 
 const weighted = (weights: Readonly<Record<string, number>>, more = {}): PoolKit =>
@@ -57,56 +79,43 @@ describe('with pacing', () => {
     assertShares(weighted(weights, { pacing: true }).count(20_000), weights)
   })
 
-  test('shares follow weight and headroom: half a bucket of room is as good as a whole one', () => {
+  test('shares follow weight and room', () => {
     const kit = weighted({ a: 3, b: 1, c: 1 }, { pacing: true })
-    tell(kit, 'a', told(1_000, 100))
-    tell(kit, 'b', told(1_000, 250))
-    tell(kit, 'c', told(1_000, 500))
-    assertShares(kit.count(50_000), { a: 3 * 0.2, b: 0.5, c: 1 })
+    assertShares(countAt(kit, { a: [1_000, 100], b: [1_000, 250], c: [1_000, 500] }, 50_000), { a: 3 * 0.1, b: 0.25, c: 0.5 })
   })
 
   test('weights decide again where all are at the edge of their limits', () => {
     const kit = weighted({ a: 3, b: 1 }, { pacing: true })
-    for (const name of ['a', 'b']) tell(kit, name, told(10_000, 2))
-    assertShares(kit.count(20_000), { a: 3, b: 1 })
+    assertShares(countAt(kit, { a: [10_000, 20], b: [10_000, 20] }, 20_000), { a: 3, b: 1 })
   })
 
-  test('a backend that is expected to refuse is not asked, and the others keep their shares', () => {
+  test('a backend that says that it is full is not asked, and the others keep their shares', () => {
     const kit = weighted({ a: 1, b: 2, c: 1 }, { pacing: true })
-    tell(kit, 'a', told(1_000, 0))
-    assertShares(kit.count(20_000), { a: 0, b: 2, c: 1 })
+    assertShares(countAt(kit, { a: [1_000, 0] }, 20_000), { a: 0, b: 2, c: 1 })
   })
 
   test('the next priority gets what the higher one has no room for, and not before', () => {
     const kit = new PoolKit([backend('a', 1), backend('b', 1), backend('c', 2)], { pacing: true })
-    tell(kit, 'a', told(1_000, 0))
-    tell(kit, 'b', told(1_000, 2))
-    assert.deepEqual(kit.count(1_000), { b: 1_000 })
-    tell(kit, 'b', told(1_000, 0))
-    assert.deepEqual(kit.count(1_000), { c: 1_000 })
-    // The refill of one request takes 60 ms.
-    kit.system.advance(61)
-    assertShares(kit.count(1_000), { a: 1, b: 1 })
+    assert.deepEqual(countAt(kit, { a: [1_000, 0], b: [1_000, 4] }, 100), { b: 100 })
+    assert.deepEqual(countAt(kit, { a: [1_000, 0], b: [1_000, 0] }, 100), { c: 100 })
+    // The refill of one request takes 60 ms, and 40 are kept as a margin.
+    kit.system.advance(110)
+    assert.notEqual(kit.send().backend.name, 'c')
   })
 
   test('of a hundred equals the one that has room is found', () => {
     const kit = new PoolKit(Array.from({ length: 100 }, (_, i) => backend(`b${i}`)), { pacing: true })
-    const full = new Set<string>()
-    while (full.size < 99) {
-      const attempt = kit.send()
-      assert.ok(!full.has(attempt.backend.name))
-      full.add(attempt.backend.name)
-      kit.answer(attempt, 200, told(1_000, 0))
-    }
-    const [name, ...others] = Object.keys(kit.count(100))
-    assert.ok(name !== undefined && !full.has(name))
-    assert.deepEqual(others, [])
+    for (let i = 0; i < 99; i++) tell(kit, `b${i}`, 1_000, 0)
+    assert.deepEqual(kit.count(100), { b99: 100 })
   })
 
-  test('where all are short a caller is told the soonest of all', () => {
+  test('where all say that they are full a caller is told the soonest of all', () => {
     const kit = new PoolKit([backend('a', 1), backend('b', 1), backend('c', 2)], { pacing: true })
-    for (const [name, limit] of [['a', 20], ['b', 100], ['c', 50]] as const) tell(kit, name, told(limit, 0))
-    assert.deepEqual(kit.acquire(), { kind: 'reject', retryAfterMs: 600 })
+    kit.setChance(0)
+    for (const [name, limit] of [['a', 60], ['b', 120], ['c', 90]] as const) tell(kit, name, limit, 0)
+    const rejected = kit.acquire()
+    // One request takes 500 ms of b's refill, and 40 ms are kept as a margin.
+    assert.ok(rejected.kind === 'reject' && rejected.retryAfterMs >= 535 && rejected.retryAfterMs < 550, JSON.stringify(rejected))
   })
 })
 
@@ -145,11 +154,13 @@ describe('where no backend is in order', () => {
     assert.equal(kit.send(new TestRequest({ scope: 'other' })).backend.name, 'a')
     assert.equal(kit.statusOf('a').state, 'probing')
     kit.throttle('', 40, 60)
-    assert.deepEqual(kit.acquire(), { kind: 'reject', retryAfterMs: 40 })
+    const rejected = kit.acquire()
+    assert.ok(rejected.kind === 'reject' && rejected.retryAfterMs >= 40 && rejected.retryAfterMs < 46, JSON.stringify(rejected))
   })
 
   test('a backend that has just failed the request is not its choice, one that refused it without a wait is open in the shortest there is', () => {
     const kit = new PoolKit([backend('a', 1), backend('b', 2)], { maxAttempts: 3 })
+    kit.setChance(0)
     const request = new TestRequest()
     kit.answer(kit.send(request), 500)
     const second = kit.send(request)

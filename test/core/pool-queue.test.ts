@@ -192,7 +192,10 @@ describe('in the queue', () => {
     })
     kit.system.advance(600)
     // All have been woken; the first two are refused, in the other order.
-    const refused = crowd.slice(0, 2).map((request) => ({ request, attempt: kit.send(request) })).reverse()
+    const [one = assert.fail(), two = assert.fail()] = crowd
+    const first = kit.send(one)
+    kit.system.advance(150)
+    const refused = [{ request: two, attempt: kit.send(two) }, { request: one, attempt: first }]
     for (const { request, attempt } of refused) {
       kit.answer(attempt, 429, { 'retry-after-ms': '500' })
       assert.equal(kit.acquire(request).kind, 'wait')
@@ -258,139 +261,96 @@ describe('in the queue', () => {
   })
 })
 
-describe('a caller that is turned away is told a turn of its own', () => {
-  /** Served every 100 ms, the last a second after the first, and so many are left waiting. New requests are turned away. */
-  function moving(waiting: number): { readonly kit: PoolKit; readonly left: readonly TestRequest[] } {
-    const kit = new PoolKit([backend('a')], { maxWaitMs: 60_000 })
-    kit.setChance(0)
-    kit.throttle('', 100)
-    const crowd = standInLine(kit, 11 + waiting)
-    kit.system.advance(100)
-    crowd.slice(0, 11).forEach((request, i) => {
-      if (i > 0) kit.system.advance(100)
-      kit.answer(kit.send(request), 200)
-    })
-    kit.update([backend('a')])
-    return { kit, left: crowd.slice(11) }
-  }
-
-  /** What so many callers are told who come one after the other while the backend asks for so long. */
+describe('a caller that is turned away is told a place of its own', () => {
+  /** What so many callers are told who come one after the other, to 5 ms. */
   function turnAway(kit: PoolKit, count: number): number[] {
     return Array.from({ length: count }, () => {
       const acquired = kit.acquire()
-      return acquired.kind === 'reject' ? acquired.retryAfterMs : assert.fail(acquired.kind)
+      return acquired.kind === 'reject' ? Math.floor(acquired.retryAfterMs / 5) * 5 : assert.fail(acquired.kind)
     })
   }
 
-  const sendAt = (kit: PoolKit, begun: number, ms: number): void => {
-    kit.system.advance(begun + ms - kit.now)
-    kit.answer(kit.send(), 200)
-  }
-
-  test('after those that wait, and after those that were turned away before it', () => {
-    const { kit } = moving(5)
-    kit.coolHome(50)
-    assert.deepEqual(turnAway(kit, 3), [550, 650, 750])
+  test('where only a cooldown is known: its end, and one place every 100 ms after it', () => {
+    const kit = new PoolKit([backend('a')])
+    kit.setChance(0)
+    kit.coolHome(2_000)
+    assert.deepEqual(turnAway(kit, 4), [2_000, 2_100, 2_200, 2_300])
   })
 
-  test('up to 10 % later', () => {
-    const { kit } = moving(5)
-    kit.coolHome(50)
-    kit.setChance(0.5)
-    assert.deepEqual(turnAway(kit, 1), [577.5])
+  test('places of all backends together, in the order in which they come free', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)])
+    kit.setChance(0)
+    kit.throttle('', 2_000, 2_050)
+    assert.deepEqual(turnAway(kit, 4), [2_000, 2_050, 2_100, 2_150])
   })
 
-  test('an estimate of 15 s at most, but a longer cooldown as it is', () => {
-    const { kit } = moving(5)
-    kit.coolHome(50)
-    const told = turnAway(kit, 1_000)
-    assert.deepEqual([Math.max(...told), told.at(-1)], [15_000, 15_000])
+  test('where a window is felt: when what is in it leaves', () => {
+    const kit = new PoolKit([backend('a')], { pacing: true })
+    kit.setChance(0)
+    for (const ms of [0, 1_000, 3_000]) {
+      kit.system.advance(ms)
+      kit.answer(kit.send(), 200)
+    }
+    // Three in ten seconds are the limit: one left 4 s ago, one 3 s, one just now.
+    kit.answer(kit.send(), 429, { 'retry-after': '6', 'x-ratelimit-reset-requests': '6' })
+    assert.deepEqual(turnAway(kit, 3), [6_000, 7_000, 10_000])
+    // Those who come after all that is known are told as far apart as places are.
+    assert.deepEqual(turnAway(kit, 2), [11_335, 12_665])
+  })
+
+  test('where a level is told: when it has room for one more', () => {
+    const kit = new PoolKit([backend('a')], { pacing: true })
+    kit.setChance(0)
+    const told = (left: number) => ({ 'x-ratelimit-limit-requests': '60', 'x-ratelimit-remaining-requests': String(left), 'x-ratelimit-reset-requests': `${60 - left}s` })
+    // A request a second, all of it our own.
+    kit.answer(kit.send(), 200, told(2))
+    kit.answer(kit.send(), 200, told(1))
+    kit.answer(kit.send(), 200, told(0))
+    assert.deepEqual(turnAway(kit, 3), [1_040, 2_040, 3_040])
+  })
+
+  test('after those that wait', () => {
+    const kit = new PoolKit([backend('a')], { maxWaitMs: WAIT_MS })
+    kit.setChance(0)
+    kit.throttle('', 2_000)
+    standInLine(kit, 5)
+    kit.update([backend('a')])
+    assert.deepEqual(turnAway(kit, 2), [2_500, 2_600])
+  })
+
+  test('a place that was promised is free again when the promise is due', () => {
+    const kit = new PoolKit([backend('a')])
+    kit.setChance(0)
+    kit.coolHome(1_000)
+    turnAway(kit, 20)
+    kit.system.advance(40_000)
+    kit.coolHome(1_000)
+    assert.deepEqual(turnAway(kit, 2), [1_000, 1_100])
+  })
+
+  test('15 s ahead at most, and never sooner than the soonest backend', () => {
+    const kit = new PoolKit([backend('a')])
+    kit.setChance(0)
+    kit.coolHome(2_000)
+    assert.equal(Math.max(...turnAway(kit, 500)), 15_000)
     kit.coolHome(40_000)
-    kit.setChance(0.9)
     assert.deepEqual(turnAway(kit, 1), [40_000])
   })
 
-  test('the soonest as it is as long as one turn is all that was seen', () => {
-    const kit = new PoolKit([backend('a')], { maxWaitMs: 5_000 })
-    kit.setChance(0)
-    kit.throttle('', 100)
-    const request = stand(kit)
-    kit.system.advance(100)
-    kit.answer(kit.send(request), 200)
-    kit.coolHome(6_234)
-    assert.deepEqual(turnAway(kit, 2), [6_234, 6_234])
-  })
-
-  test('also where no request may wait: the pace is that of what goes out', () => {
+  test('up to 20 ms later, so that callers that were told the same do not come at one instant', () => {
     const kit = new PoolKit([backend('a')])
-    kit.setChance(0)
-    const begun = kit.now
-    kit.throttle('', 50)
-    assert.deepEqual(turnAway(kit, 1), [50])
-    for (const ms of [100, 300, 500]) sendAt(kit, begun, ms)
-    kit.coolHome(50)
-    assert.deepEqual(turnAway(kit, 3), [50, 250, 450])
+    kit.coolHome(2_000)
+    kit.setChance(1 - 2 ** -53)
+    const rejected = kit.acquire()
+    assert.ok(rejected.kind === 'reject' && rejected.retryAfterMs >= 2_020 && rejected.retryAfterMs < 2_025)
   })
 
-  test('what goes out while no request is short of a turn teaches no pace', () => {
-    const kit = new PoolKit([backend('a')])
-    kit.setChance(0)
-    const begun = kit.now
-    for (let ms = 0; ms < 1_000; ms += 10) sendAt(kit, begun, ms)
-    kit.system.advance(10)
-    kit.coolHome(50)
-    turnAway(kit, 1)
-    // What it was promised is over after 15 s.
-    for (const ms of [15_999, 16_000, 16_001]) sendAt(kit, begun, ms)
-    kit.coolHome(50)
-    assert.deepEqual(turnAway(kit, 2), [50, 50])
-  })
-
-  test('what was learned of a shortage is forgotten when it is over', () => {
-    const { kit } = moving(0)
-    kit.coolHome(50)
-    turnAway(kit, 1)
-    sendAt(kit, kit.now, 59_000)
-    kit.coolHome(50)
-    assert.deepEqual(turnAway(kit, 2), [50, 50])
-  })
-
-  test('a trickle of requests is not taken for a slow backend', () => {
-    const kit = new PoolKit([backend('a')])
-    kit.setChance(0)
-    const begun = kit.now
-    kit.throttle('', 50)
-    turnAway(kit, 1)
-    for (const ms of [100, 7_100, 14_100]) sendAt(kit, begun, ms)
-    kit.system.advance(100)
-    kit.coolHome(50)
-    assert.deepEqual(turnAway(kit, 3), [50, 1_050, 2_050])
-  })
-
-  test('and keeps it when the queue was empty in between', () => {
-    const { kit, left } = moving(1)
-    kit.coolHome(50)
-    turnAway(kit, 50)
-    for (const request of left) kit.pool.leave(request, kit.now)
-    assert.deepEqual(turnAway(kit, 1), [5_150])
-  })
-
-  test('a single long gap moves the pace by an eighth of the difference, and no more', () => {
-    const { kit, left } = moving(5)
-    kit.system.advance(900)
-    kit.answer(kit.send(left[0]), 200)
-    kit.coolHome(1)
-    assert.deepEqual(turnAway(kit, 1), [1 + 4 * 200])
-  })
-
-  test('the pace follows what is seen, the last eight or so count most', () => {
-    const { kit, left } = moving(50)
-    for (const request of left.slice(0, 40)) {
-      kit.system.advance(10)
-      kit.answer(kit.send(request), 200)
-    }
-    kit.coolHome(1)
-    const [told = NaN] = turnAway(kit, 1)
-    assert.ok(told > 1 + 99 && told < 1 + 120, String(told))
+  test('the end of an ejection, too, is a place', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)])
+    kit.setChance(0.5)
+    kit.settle(kit.send(), 'connection')
+    kit.coolHome(2_000)
+    kit.throttle('', 3_000)
+    assert.deepEqual(turnAway(kit, 1), [2_010])
   })
 })

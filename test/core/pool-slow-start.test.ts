@@ -1,24 +1,26 @@
-// The requests that waited for a cooldown to end do not all go at once: they go in rounds, until one is refused again.
+// The requests that waited for a cooldown to end do not all go at once: one at first, half a one more with each that was not refused.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { Attempt } from '../../src/core/request.js'
 import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
 
-/** A round is over when no refusal has come in twice this time. */
-const REFUSAL_MS = 40
-const ROUND_MS = 2 * REFUSAL_MS
+/** A request that was not refused in three of a refusal's usual round trips was let in; one is taken to be 50 ms until one was seen. */
+const REFUSAL_MS = 50
+const DECISION_MS = 3 * REFUSAL_MS
 
 /** A crowd that waits at a backend, whose one refusal took so long, for the cooldown's end; time 0 is that end. */
 class Crowd {
-  readonly kit = new PoolKit([backend('a')], { pacing: true, maxWaitMs: 60_000 })
+  readonly kit: PoolKit
   /** Who went, and when. */
   readonly sent: { readonly attempt: Attempt; readonly at: number }[] = []
   onSend: ((attempt: Attempt, at: number) => void) | undefined = undefined
   readonly #begun: number
 
-  constructor(callers: number, refusalMs = REFUSAL_MS) {
+  constructor(callers: number, pacing: boolean, refusalMs = REFUSAL_MS) {
+    // Refusals that say no time are no evidence of a window, which would hold the crowd as well.
+    this.kit = new PoolKit([backend('a')], { pacing, maxWaitMs: 60_000, cooldownMs: 100 })
     this.kit.setChance(0)
-    this.refuse(refusalMs, 100)
+    this.refuse(refusalMs)
     this.#begun = this.kit.now + 100
     for (let i = 0; i < callers; i++) {
       const request = new TestRequest()
@@ -35,10 +37,10 @@ class Crowd {
     this.kit.system.advance(ms - this.now)
   }
 
-  refuse(refusalMs: number, retryAfterMs: number): void {
+  refuse(refusalMs: number): void {
     const attempt = this.kit.send(new TestRequest({ pinned: true }))
     this.kit.system.advance(refusalMs)
-    this.kit.answer(attempt, 429, { 'retry-after-ms': String(retryAfterMs) })
+    this.kit.answer(attempt, 429)
   }
 
   admit(attempt: Attempt): void {
@@ -62,88 +64,88 @@ class Crowd {
   }
 }
 
-describe('after a cooldown', () => {
-  test('one goes, and the next when no refusal has come in twice the time that the last one took, then more and more at a time', () => {
-    const crowd = new Crowd(32)
-    crowd.runUntil(1_000)
-    assert.deepEqual([...crowd.departures], [[0, 1], [80, 1], [160, 2], [240, 4], [320, 8], [400, 16]])
-  })
+/** How many are out of which it is not known whether they were let in, by when they went. */
+const outAtOnce = (admitted: number): number => Math.floor(1 + admitted / 2)
 
-  test('or as soon as all of a round are known to be admitted', () => {
-    const crowd = new Crowd(64)
-    crowd.onSend = (attempt) => crowd.kit.system.setTimer(() => { crowd.admit(attempt) }, 10)
-    crowd.runUntil(1_000)
-    assert.deepEqual([...crowd.departures], [[0, 1], [10, 1], [20, 2], [30, 4], [40, 8], [50, 16], [60, 32]])
-  })
+for (const pacing of [true, false]) {
+  describe(`after a cooldown, ${pacing ? 'with' : 'without'} pacing`, () => {
+    test('one goes, and half a one more for each that was not refused in three round trips', () => {
+      const crowd = new Crowd(10, pacing, 50)
+      crowd.runUntil(1_000)
+      // One; 1.5 are still one; two; of these the first makes 2.5, the second three; then 3.5, 4, 4.5.
+      assert.deepEqual([...crowd.departures], [[0, 1], [DECISION_MS, 1], [2 * DECISION_MS, 2], [3 * DECISION_MS, 3], [4 * DECISION_MS, 3]])
+    })
 
-  test('one of a round that is admitted makes room for one', () => {
-    const crowd = new Crowd(10)
-    crowd.runUntil(170)
-    assert.equal(crowd.sent.length, 4)
-    crowd.admit(crowd.sent[2]?.attempt ?? assert.fail())
-    crowd.runUntil(239)
-    assert.deepEqual([...crowd.departures], [[0, 1], [80, 1], [160, 2], [170, 1]])
-  })
+    test('or at once with each that is answered', () => {
+      const crowd = new Crowd(40, pacing)
+      let admitted = 0
+      crowd.runUntil(0)
+      for (let next = crowd.sent[0]; next !== undefined; next = crowd.sent[admitted]) {
+        assert.ok(crowd.sent.length - admitted <= outAtOnce(admitted), `${crowd.sent.length} of whom ${admitted} are known`)
+        crowd.admit(next.attempt)
+        admitted++
+        crowd.runUntil(crowd.now + 1)
+      }
+      assert.equal(crowd.sent.length, 40)
+      assert.ok(crowd.now < 60)
+    })
 
-  test('a round is over so long after its first request, whatever answers come and however many go in their place', () => {
-    const crowd = new Crowd(60)
-    let firstOfRound = 0
-    crowd.onSend = (attempt, at) => {
-      // The first of each round is not answered, the others are after 10 ms.
-      if (at >= firstOfRound) firstOfRound = at + ROUND_MS
-      else crowd.kit.system.setTimer(() => { crowd.admit(attempt) }, 10)
-    }
-    crowd.runUntil(250)
-    const steady = [170, 180, 190, 200, 210, 220, 230].map((at): [number, number] => [at, 1])
-    assert.deepEqual([...crowd.departures].slice(0, 11), [[0, 1], [80, 1], [160, 2], ...steady, [240, 4]])
-  })
+    test('until there may be 64: then they are not counted any more', () => {
+      const crowd = new Crowd(500, pacing)
+      crowd.runUntil(0)
+      for (let k = 0; k < 126; k++) {
+        crowd.admit(crowd.sent[k]?.attempt ?? assert.fail(String(k)))
+        crowd.runUntil(crowd.now + 0.1)
+      }
+      assert.ok(crowd.sent.length < 500)
+      crowd.admit(crowd.sent[126]?.attempt ?? assert.fail())
+      crowd.runUntil(crowd.now + 1)
+      assert.equal(crowd.sent.length, 500)
+    })
 
-  test('a request that was sent before a refusal tells nothing of what comes after it', () => {
-    const crowd = new Crowd(3)
-    crowd.runUntil(0)
-    crowd.refuse(REFUSAL_MS, 100)
-    crowd.runUntil(145)
-    assert.deepEqual([...crowd.departures], [[0, 1], [140, 1]])
-    const [before, after] = crowd.sent
-    if (before === undefined || after === undefined) assert.fail()
-    crowd.admit(before.attempt)
-    crowd.runUntil(150)
-    assert.equal(crowd.sent.length, 2)
-    crowd.admit(after.attempt)
-    crowd.runUntil(151)
-    assert.deepEqual([...crowd.departures], [[0, 1], [140, 1], [150, 1]])
-  })
+    test('a refusal begins it anew', () => {
+      const crowd = new Crowd(20, pacing)
+      crowd.runUntil(3 * DECISION_MS)
+      const before = crowd.sent.length
+      crowd.refuse(0)
+      crowd.runUntil(3_000)
+      const [next] = crowd.sent.slice(before)
+      assert.ok(next !== undefined && next.at >= 3 * DECISION_MS + 100)
+      // Three would go without it; so many are let in by the three that are out.
+      assert.equal(crowd.departures.get(next.at), 2)
+    })
 
-  test('a refusal that took long keeps no request for more than a second', () => {
-    const crowd = new Crowd(2, 6_000)
+    test('an attempt that fails or is given up makes room, and counts for nothing', () => {
+      const crowd = new Crowd(3, pacing)
+      crowd.runUntil(0)
+      crowd.kit.settle(crowd.sent[0]?.attempt ?? assert.fail(), 'aborted')
+      crowd.runUntil(1)
+      assert.equal(crowd.sent.length, 2)
+      crowd.kit.answer(crowd.sent[1]?.attempt ?? assert.fail(), 500)
+      crowd.runUntil(2)
+      assert.equal(crowd.sent.length, 3)
+    })
+  })
+}
+
+test('refusals that take longer are waited for longer, those that take no time for 5 ms', () => {
+  for (const [refusalMs, decisionMs] of [[550, 3 * 150], [0, 3 * 40]] as const) {
+    const crowd = new Crowd(2, true, refusalMs)
     crowd.runUntil(5_000)
-    assert.deepEqual([...crowd.departures.keys()], [0, 1_000])
-  })
-
-  test('a refusal that took no time does not let all go at once', () => {
-    const crowd = new Crowd(2, 0)
-    crowd.runUntil(5_000)
-    assert.deepEqual([...crowd.departures.keys()], [0, 5])
-  })
+    assert.deepEqual([...crowd.departures.keys()], [0, decisionMs])
+  }
+  const crowd = new Crowd(2, true, 0)
+  for (let i = 0; i < 30; i++) crowd.refuse(0)
+  crowd.runUntil(5_000)
+  const [first = NaN, second = NaN] = crowd.departures.keys()
+  assert.equal(second - first, 5)
 })
 
-test('a request that has not waited is not held back by those that have', () => {
-  const kit = new PoolKit([backend('first'), backend('second', 2)], { pacing: true, maxWaitMs: 10_000 })
-  const waiter = new TestRequest()
-  for (const retryAfterMs of ['120', '50']) {
-    const attempt = kit.send(waiter)
-    kit.system.advance(40)
-    kit.answer(attempt, 429, { 'retry-after-ms': retryAfterMs })
-  }
-  assert.equal(kit.acquire(waiter).kind, 'wait')
-  kit.system.advance(60)
-  assert.equal(kit.send(waiter).backend.name, 'second')
-  kit.system.advance(50) // its round is not over: the refusal took 40 ms
-  const other = new TestRequest()
-  const attempt = kit.send(other)
-  assert.equal(attempt.backend.name, 'first')
-  kit.answer(attempt, 500)
-  assert.equal(kit.send(other).backend.name, 'second')
+test('a caller that may not wait is not held back by it', () => {
+  const crowd = new Crowd(1, true)
+  crowd.runUntil(0)
+  crowd.kit.update([backend('a')])
+  assert.equal(crowd.kit.send(new TestRequest()).backend.name, 'a')
 })
 
 /** A backend that drains `perSecond` and holds two; its refusals take 40 ms, its answers 400. Everybody comes at once. */
@@ -224,7 +226,7 @@ describe('a crowd at a backend of which nothing is known yet', () => {
     assert.ok(isRefused && served > 2_900, `${served} of 3,000`)
   })
 
-  test('is let go at once without pacing: then only cooldowns keep requests away', () => {
-    assert.ok(burst(20, 4, false).refused > 30)
+  test('is let go one by one without pacing, too', () => {
+    assert.ok(burst(20, 4, false).refused < 40)
   })
 })

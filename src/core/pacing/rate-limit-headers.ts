@@ -33,6 +33,11 @@ export class BucketSignals {
     return 1 - this.remaining / this.limit
   }
 
+  /** Only together do they tell all of a bucket: Azure's remaining alone says nothing that lasts. */
+  get isWhole(): boolean {
+    return this.used >= 0 && this.resetMs >= 0
+  }
+
   fill(limit: HeaderValue | undefined, remaining: HeaderValue | undefined, reset: HeaderValue | undefined): void {
     this.limit = readNumber(limit)
     this.remaining = readNumber(remaining)
@@ -65,11 +70,9 @@ export class LimiterSignals {
     return this
   }
 
-  /** Which limit refused a request: the one whose reset alone is told (Azure does so), else the one with less left. */
+  /** Which limit refused a request: that of requests where nothing is left of it, or only its reset is told (Azure does so); else that of tokens. */
   get isRequestsBound(): boolean {
     const { requests, tokens } = this
-    if (requests.used >= 0 && tokens.used >= 0) return requests.used > tokens.used
-    if (requests.resetMs >= 0 !== tokens.resetMs >= 0) return requests.resetMs >= 0
-    return requests.remaining === 0 && tokens.remaining !== 0
+    return requests.remaining === 0 || (requests.resetMs >= 0 && !(tokens.resetMs >= 0))
   }
 }

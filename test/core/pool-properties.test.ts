@@ -123,7 +123,13 @@ class World {
         break
       case 'update':
         kit.update(backendsOf(step.count), this.more)
+        this.#forget(backendsOf(step.count))
     }
+  }
+
+  /** A backend that has gone and comes back is another one, of which no request knows anything. */
+  #forget(kept: readonly BackendConfig[]): void {
+    for (const [request, visits] of this.visits) this.visits.set(request, visits.filter((name) => kept.some((one) => one.name === name)))
   }
 
   check(): void {

@@ -10,6 +10,15 @@ export interface Timer {
   unref?(): void
 }
 
+/**
+ * A timer that fires more than so much too late, in milliseconds, means that our own process stood still: a busy loop, or a frozen
+ * container. Node is late by a few milliseconds under load, and the longest pauses of its garbage collector are below this.
+ */
+export const STANDSTILL_MS = 100
+
+/** @param stoodStill our process did when this timer should have fired: what had come was read since, and no backend is to blame for the time. */
+export type TimerCallback = (stoodStill?: boolean) => void
+
 /** What the core may ask of the world. The real one is `system.ts`; tests and the simulator bring their own. */
 export interface System {
   /** Monotonic time in milliseconds, fractions included. Its zero means nothing. */
@@ -18,8 +27,11 @@ export interface System {
   wallNow(): number
   /** Uniform in [0, 1). */
   random(): number
-  /** Calls back once after `delayMs`. The timer keeps the process alive: a held request is work to be done. */
-  setTimer(callback: () => void, delayMs: number): Timer
+  /**
+   * Calls back once after `delayMs`, and, where our process stood still meanwhile, not before what has come for it was read from
+   * its sockets. The timer keeps the process alive: a held request is work to be done.
+   */
+  setTimer(callback: TimerCallback, delayMs: number): Timer
 }
 
 /** A backend as it was configured. Decisions go by the first half; the second is carried along for who sends the requests. */

@@ -11,6 +11,7 @@ import { HeaderReader, readNumber } from '../core/headers.js'
 import type { Attempt } from '../core/request.js'
 import type { AttemptEnd, System, Timer } from '../core/types.js'
 import type { Progress, Steered } from './caller.js'
+import { FairTimer } from './clock.js'
 import { toError } from './failure.js'
 import type { OutgoingRequest } from './rewrite.js'
 import { errors, type AnyHandler, type AnyHeaders, type Controller, type Dispatch, type LegacyHandler, type ModernHandler, type ParsedHeaders, type RawHeaders } from './undici.js'
@@ -41,6 +42,7 @@ export interface AttemptOwner {
   readonly callerHandler: AnyHandler
   readonly progress: Progress
   readonly system: System
+  readonly attemptTimeoutMs: number | undefined
   /** The caller's wish, of the stable controller. */
   readonly paused: boolean
   onResponseStarted(): void
@@ -123,6 +125,7 @@ export class AttemptHandler implements LegacyHandler, Steered {
   onConnect(abort: (reason?: Error) => void): void {
     this.wasConnected = true
     this.#abort = abort
+    this.startClock()
     // Given up while it was still connecting: there was nothing to abort then.
     if (this.#cancelled !== undefined) abort(this.#cancelled)
   }
@@ -179,14 +182,6 @@ export class AttemptHandler implements LegacyHandler, Steered {
     else this.#timer = this.owner.system.setTimer(() => { this.#letGo() }, DRAIN_MS)
   }
 
-  /** Fails the attempt when no response headers have come in time. */
-  failAfter(timeoutMs: number): void {
-    this.#timer = this.owner.system.setTimer(() => {
-      const backend = JSON.stringify(this.attempt.backend.name)
-      this.cancel(new errors.HeadersTimeoutError(`Backend ${backend} sent no response headers within attemptTimeoutMs (${timeoutMs} ms).`))
-    }, timeoutMs)
-  }
-
   /** Ends the attempt from our side. The owner hears of it as of any failure, before this returns. */
   cancel(reason: Error): void {
     if (this.phase === 'over') return
@@ -194,6 +189,19 @@ export class AttemptHandler implements LegacyHandler, Steered {
     this.abortUpstream(reason)
     // Nothing to abort yet, or undici had nothing to say to it.
     this.takeFailure(reason)
+  }
+
+  /**
+   * undici begins to write the request on a connection: from here on it is the backend that is waited for, and no connection or
+   * credential. Once only, since what undici sends again by itself (a refused stream of HTTP/2) is still this attempt.
+   */
+  protected startClock(): void {
+    const { attemptTimeoutMs, system } = this.owner
+    if (attemptTimeoutMs === undefined || this.#timer !== undefined || this.phase !== 'waiting') return
+    this.#timer = new FairTimer(system, () => {
+      const backend = JSON.stringify(this.attempt.backend.name)
+      this.cancel(new errors.HeadersTimeoutError(`Backend ${backend} sent no response headers within attemptTimeoutMs (${attemptTimeoutMs} ms).`))
+    }, attemptTimeoutMs)
   }
 
   protected resumeUpstream(): void {
@@ -287,6 +295,7 @@ export class ModernAttemptHandler extends AttemptHandler implements ModernHandle
     // Over HTTP/2 undici starts a refused stream again: the newer controller is the one that works.
     this.wasConnected = true
     this.#controller = controller
+    this.startClock()
     if (this.cancelled !== undefined) controller.abort(this.cancelled)
   }
 

@@ -66,6 +66,10 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     return (this.#progress ??= new Progress(this.callerHandler))
   }
 
+  get attemptTimeoutMs(): number | undefined {
+    return this.#context.attemptTimeoutMs
+  }
+
   get paused(): boolean {
     return this.#controller.paused
   }
@@ -114,10 +118,8 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   }
 
   #send(attempt: Attempt): boolean {
-    const { attemptTimeoutMs } = this.#context
     const handler = this.#inner.takesLegacy ? new AttemptHandler(this, attempt) : new ModernAttemptHandler(this, attempt)
     this.#current = handler
-    if (attemptTimeoutMs !== undefined) handler.failAfter(attemptTimeoutMs)
     return handler.send(this.#inner, this.#request)
   }
 

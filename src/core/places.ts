@@ -74,7 +74,9 @@ export function findPlace(
   const countBy = (at: number): number => countPlaces(tiers, states, bodyBytes, at, now)
   const known = countBy(now + HORIZON_MS)
   let at = now
-  if (known > before) at = findTime(countBy, before, now)
+  // To the first in line the moment itself, which is known exactly.
+  if (countBy(now + soonestMs) > before) at = now + soonestMs
+  else if (known > before) at = findTime(countBy, before, now)
   else if (known >= 1) {
     const last = findTime(countBy, known - 1, now)
     at = last + (before - known + 1) * Math.max(SHORTEST_GAP_MS, (last - findTime(countBy, 0, now)) / known)

@@ -21,6 +21,10 @@ class NodeTimer implements Timer {
     this.#timeout = setTimeout(this.#fire, wholeMs)
   }
 
+  unref(): void {
+    this.#timeout.unref()
+  }
+
   cancel(): void {
     clearTimeout(this.#timeout)
     clearImmediate(this.#turn)

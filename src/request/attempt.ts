@@ -23,6 +23,8 @@ export interface Inner {
   readonly takesLegacy: boolean
   /** An undici mock that matches bodies as strings. */
   readonly isMockActive: boolean
+  /** Whether a connection to this origin was made since then (monotonic time); not there where that cannot be known. */
+  readonly connectedSince?: ((origin: string, since: number) => boolean) | undefined
 }
 
 /**
@@ -66,6 +68,8 @@ export class AttemptHandler implements LegacyHandler, Steered {
   /** Bytes of the request body that undici has reported as sent, where the caller wants to know. */
   bytesSent = 0
   phase: AttemptPhase = 'waiting'
+  /** undici has put the request on a connection. */
+  wasConnected = false
   // Not there at all where the caller's handler has none: see the constructor.
   declare onBodySent?: (chunk: Uint8Array | string) => void
   declare onRequestSent?: () => void
@@ -119,6 +123,7 @@ export class AttemptHandler implements LegacyHandler, Steered {
   }
 
   onConnect(abort: (reason?: Error) => void): void {
+    this.wasConnected = true
     this.#abort = abort
     this.startClock()
     // Given up while it was still connecting: there was nothing to abort then.
@@ -288,6 +293,7 @@ export class ModernAttemptHandler extends AttemptHandler implements ModernHandle
 
   onRequestStart(controller: Controller): void {
     // Over HTTP/2 undici starts a refused stream again: the newer controller is the one that works.
+    this.wasConnected = true
     this.#controller = controller
     this.startClock()
     if (this.cancelled !== undefined) controller.abort(this.cancelled)

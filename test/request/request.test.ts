@@ -108,7 +108,7 @@ for (const [caller, inner] of PAIRS) {
         assert.deepEqual(kinds(recorder), ['start', 'headers', 'end'])
       })
 
-      test('ends with the last real error when nobody is left', () => {
+      test('ends with the last real error when no backend is left', () => {
         const it = scene()
         const recorder = it.send()
         it.inner.last.fail(withCode('ECONNREFUSED'))
@@ -118,7 +118,7 @@ for (const [caller, inner] of PAIRS) {
         assert.equal(it.underWay, 0)
       })
 
-      test('ends with the last real answer when nobody is left', () => {
+      test('ends with the last real answer when no backend is left', () => {
         const it = scene()
         const recorder = it.send()
         it.inner.last.fail(withCode('ECONNREFUSED'))
@@ -755,7 +755,7 @@ for (const [caller, inner] of PAIRS) {
         isLeftToTheCaller(it, recorder, failure)
       })
 
-      test('because nobody can read its headers', () => {
+      test('because its headers cannot be read', () => {
         const it = scene()
         const thrown = new Error('headers')
         const recorder = it.send({ headers: (function * () { throw thrown })() })
@@ -799,7 +799,7 @@ for (const [caller, inner] of PAIRS) {
         assert.deepEqual(kinds(recorder), ['start', 'headers', 'data', 'end'])
       })
 
-      test('a body that nobody will read is told', async () => {
+      test('the source of a body that will not be read is told', async () => {
         const it = scene()
         for (let i = 0; i < 2; i++) {
           it.send()
@@ -998,7 +998,7 @@ describe('what is no request', () => {
     assert.equal(it.inner.last.opts, null)
   })
 
-  test('for nobody of ours goes on with the very same options and handler', () => {
+  test('that is none of ours goes on with the very same options and handler', () => {
     const it = new Scene('new', 'new')
     const { handler } = recordingHandler('new')
     const opts = { origin: 'https://elsewhere.example', path: '/', method: 'GET' } as const

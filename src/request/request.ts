@@ -168,7 +168,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   }
 
   onResponse(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined): void {
-    const next = this.#conclude(handler.attempt, { status, headers: parsed ?? raw })
+    const next = this.#conclude(handler, { status, headers: parsed ?? raw })
     if (this.#ended) return next === undefined ? undefined : this.#giveBack(next)
     if (next !== undefined && next.kind !== 'surface' && next.kind !== 'closed') {
       this.#current = undefined
@@ -195,7 +195,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   }
 
   onUpgrade(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, socket: Duplex): unknown {
-    this.#conclude(handler.attempt, { status, headers: parsed ?? raw })
+    this.#conclude(handler, { status, headers: parsed ?? raw })
     socket.once('close', () => { this.settle(handler, 'completed') })
     this.#request.body.release()
     const result = this.#caller.upgrade(this.#controller, status, raw, parsed, socket)
@@ -239,16 +239,18 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   /** An interceptor further in has made an error of an answer. It means what it would have meant, and the caller gets the error for it. */
   #takeErrorAnswer(handler: AttemptHandler, answer: ErrorAnswer): Acquisition | undefined {
-    const next = this.#conclude(handler.attempt, answer)
+    const next = this.#conclude(handler, answer)
     this.settle(handler, 'completed')
     return next
   }
 
   /** Tells the pool what an attempt was answered. @returns where the request goes next; undefined where the answer is the caller's. */
-  #conclude(attempt: Attempt, { status, headers }: ErrorAnswer): Acquisition | undefined {
+  #conclude(handler: AttemptHandler, { status, headers }: ErrorAnswer): Acquisition | undefined {
     const { pool } = this.#context
+    const { attempt } = handler
     const now = this.system.now()
     const outcome = pool.headers(attempt, status, headers, now)
+    if (outcome === 'misconfigured') handler.refuseCredential()
     pool.conclude(attempt, outcome, now)
     if (isDelivered(outcome)) return undefined
     return outcome === 'failed' && this.#request.createsState() ? pool.surface(this, 'creates-state') : this.#acquireNext()

@@ -232,7 +232,7 @@ function collectCandidates(
 
 /** Milliseconds until a backend that this request has tried is open to it again: to one that is held, when its cooldown or backoff is over. */
 function reopensIn(tried: Attempt, request: PoolRequest, now: number): number {
-  if (request.waitingSince !== undefined) return Math.max(0, tried.reopensAt - now)
+  if (request.waitingSince !== undefined) return Math.max(0, (tried.reopensAt ?? now) - now)
   return tried.outcome === 'throttled' ? AT_ONCE_MS : Infinity
 }
 

@@ -68,7 +68,7 @@ export class Attempt implements Undecided {
   /** No connection was made: nothing was asked of anyone. */
   wasUnconnected = false
   /** Monotonic time from which the backend is open again to the request, where that waits. */
-  reopensAt = -Infinity
+  reopensAt: number | undefined = undefined
   // The pacer's own.
   cost = 0
   sentRequests = 0

@@ -26,6 +26,9 @@ const LEAST_ROOM = 0.01
 /** Draws before all are asked. Where half are short, 15 of 16 requests need no more. */
 const DRAWS = 4
 
+/** A caller is better told to come back within a second, in milliseconds, than sent to a backend that has just failed. */
+const LONG_MS = 1_000
+
 /** Chooses backends. */
 export class Picker {
   readonly #outcomes: Pick<Outcomes, 'changes'>
@@ -98,7 +101,7 @@ export class Picker {
     const halfOpen = found.isHalfOpen ? findLeastBad(tiers.backends, scope, request, now) : undefined
     if (halfOpen !== undefined) return halfOpen
     const isFull = found.throttledMs !== Infinity || found.leastFelt >= 0
-    const leastBad = isFull || canWait ? undefined : findLeastBad(tiers.backends, scope, request, Infinity)
+    const leastBad = canWait ? undefined : isFull ? findInstead(tiers.backends, scope, request, now) : findLeastBad(tiers.backends, scope, request, Infinity)
     if (leastBad !== undefined) return leastBad
     const shortage = this.#shortage
     shortage.isThrottled = isFull
@@ -258,6 +261,28 @@ function findLeastBad(backends: readonly Backend[], scope: Scope, request: PoolR
     }
   }
   return leastBad
+}
+
+/**
+ * In the place of a 429 of ours: a backend that failed and is out for long is tried before its time, by one request at a time. What
+ * hung for 8 s is left alone for 24; where the others are full meanwhile that costs callers. (Measured, all hang for 20 s, windows:
+ * 93.8 % of the calls answered with this, 92.3 without; with waits 96.9 and 95.7.)
+ */
+function findInstead(backends: readonly Backend[], scope: Scope, request: PoolRequest, now: number): Backend | undefined {
+  return backends.find((backend, position) => {
+    if (backend.inFlight > 0 || findLast(request.tried, backend) !== undefined || isPassedOver(backend, request)) return false
+    const state = scope.states[position]
+    if (state !== undefined && state.cooldownUntil > now) return false
+    const longestMs = Math.max(failedFor(backend, now), state === undefined ? 0 : failedFor(state, now))
+    return longestMs > LONG_MS && longestMs < Infinity
+  })
+}
+
+/** Milliseconds for which it is out as failed, 0 where it is not; Infinity where no request should find that out. */
+function failedFor({ health }: Condition, now: number): number {
+  if (health.kind === 'available') return 0
+  const isOfHost = health.reason === 'failed' || health.reason === 'unreachable' || health.reason === 'abandoned'
+  return health.kind === 'ejected' && isOfHost ? health.until - now : Infinity
 }
 
 function outUntil({ health }: Condition): number {

@@ -41,6 +41,57 @@ describe('nothing available', () => {
     assert.ok(rejected.kind === 'reject' && rejected.retryAfterMs <= 525, JSON.stringify(rejected))
   })
 
+  describe('where the others are full, and one that failed is out for more than a second', () => {
+    /** `a` hung for 8 s and is out for 24, `b` is full for 30. */
+    function hung(more: Parameters<PoolKit['update']>[1] = {}): PoolKit {
+      const kit = new PoolKit([backend('a', 1), backend('b', 2)])
+      kit.setChance(0)
+      const attempt = kit.send()
+      kit.system.advance(8_000)
+      kit.settle(attempt, 'connection')
+      kit.throttle('', 30_000)
+      kit.update(kit.config.backends, more)
+      return kit
+    }
+
+    test('it is tried before its time in the place of a 429 of ours, by one request at a time', () => {
+      const kit = hung()
+      const first = kit.send()
+      assert.equal(first.backend.name, 'a')
+      assert.equal(kit.acquire().kind, 'reject')
+      kit.answer(first, 200)
+      assert.equal(kit.statusOf('a').state, 'available')
+      assert.equal(kit.send().backend.name, 'a')
+    })
+
+    test('a request that has failed there is told when to come back', () => {
+      const kit = hung()
+      const request = new TestRequest()
+      kit.settle(kit.send(request), 'connection')
+      assert.equal(kit.acquire(request).kind, 'reject')
+    })
+
+    test('a request that can wait does so first', () => {
+      const kit = hung({ maxWaitMs: 25_000 })
+      const request = new TestRequest()
+      assert.equal(kit.acquire(request).kind, 'wait')
+      kit.system.advance(24_001)
+      assert.equal(request.wakes, 1)
+      assert.equal(kit.send(request).backend.name, 'a')
+    })
+
+    test('but not one whose credential is refused, nor one that is cooling down as well', () => {
+      const wrong = new PoolKit([backend('a', 1, { ownsCredential: true }), backend('b', 2)])
+      const request = new TestRequest()
+      wrong.answer(wrong.send(request), 401)
+      wrong.answer(wrong.send(request), 429, { 'retry-after': '30' })
+      assert.equal(wrong.acquire().kind, 'reject')
+      const cooling = hung()
+      cooling.coolHome(40_000)
+      assert.equal(cooling.acquire().kind, 'reject')
+    })
+  })
+
   test('attempts used up by a failure while another is merely throttled: a 429 too, but for a credential of ours', () => {
     for (const [status, expected] of [[500, 'reject'], [401, 'surface']] as const) {
       const kit = new PoolKit([backend('a', 1), backend('b', 2, { ownsCredential: true })], { maxAttempts: 2 })

@@ -11,7 +11,9 @@ import { toMarkdown, type Table } from './bench/support/table.js'
 const root = fileURLToPath(new URL('..', import.meta.url))
 
 async function bench(...words: string[]): Promise<string> {
-  const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', 'test/bench/main.ts', ...words], { cwd: root })
+  // Coverage would slow down what is measured, and is not that of the sources: the benchmarks run what they have compiled.
+  const { NODE_V8_COVERAGE: _coverage, ...env } = process.env
+  const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', 'test/bench/main.ts', ...words], { cwd: root, env })
   return stdout
 }
 

@@ -15,9 +15,6 @@ import { fileURLToPath } from 'node:url'
 import ts from 'typescript'
 import { REPEAT, SEED } from './support/seed.js'
 
-/** A file that takes longer hangs: the slowest ones build and pack the project, which takes well under two minutes on two cores. */
-const FILE_TIMEOUT_MS = 5 * 60_000
-
 const root = fileURLToPath(new URL('..', import.meta.url))
 const c8 = createRequire(import.meta.url).resolve('c8/bin/c8.js')
 const elsewhere = [join('test', 'bench') + sep, join('test', 'matrix') + sep]
@@ -47,7 +44,7 @@ function run (args: string[]): number {
   return status ?? 1
 }
 
-const tests = ['--import', 'tsx', '--test', '--test-reporter=spec', `--test-timeout=${FILE_TIMEOUT_MS}`, ...files]
+const tests = ['--import', 'tsx', join('test', 'run-files.ts'), ...files]
 
 /** Says once more at the end, where it is seen, how to have the same again. */
 function finish (status: number): never {

@@ -62,7 +62,7 @@ describe('the patience of a request', () => {
   })
 })
 
-test('a request that waits is not turned away because for the moment nobody is even throttled', () => {
+test('a request that waits is not turned away because for the moment no backend is even throttled', () => {
   const kit = kitOf(2)
   const other = new TestRequest({ scope: 'other' })
   kit.answer(kit.send(other), 429)
@@ -92,7 +92,7 @@ test('a request waits for its pace too, where a backend has told its level and n
   assert.equal(kit.send(request).backend.name, 'a')
 })
 
-describe('those who wait are looked after', () => {
+describe('requests that wait are looked at', () => {
   test('when a response begins, not only when its body has ended', () => {
     const kit = kitOf(2)
     const old = kit.send()
@@ -140,7 +140,7 @@ test('a request whose turn another one took is woken again when the next comes, 
   assert.equal(kit.send(request).backend.name, 'b')
 })
 
-test('a full queue keeps nobody from a backend that is free', () => {
+test('a full queue keeps no request from a backend that is free', () => {
   const kit = kitOf(2)
   kit.throttle('chat', 5_000, 5_000)
   for (let i = 0; i < MOST_WAITERS; i++) assert.equal(kit.acquire(new TestRequest({ scope: 'chat' })).kind, 'wait')

@@ -32,7 +32,7 @@ class Caller extends TestRequest {
   }
 }
 
-describe('a request that finds everybody throttled', () => {
+describe('a request that finds all backends throttled', () => {
   test('is held until the soonest is back, and then sent', () => {
     const kit = kitOf(2)
     kit.throttle('', 3_000, 1_000)
@@ -150,7 +150,7 @@ describe('a request that finds everybody throttled', () => {
 })
 
 describe('the queue', () => {
-  test('newcomers go behind those who wait, even when a backend has just become free', () => {
+  test('newcomers go behind those that wait, even when a backend has just become free', () => {
     const kit = kitOf()
     kit.throttle('', 1_000)
     const first = new TestRequest()

@@ -7,14 +7,16 @@ import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { after, describe, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import { runDemo, watchInterruption } from '../../examples/demo/demo.js'
 import { AzureSimulator } from '../../examples/demo/simulator/azure-simulator.js'
 import type { RunSummary } from '../../examples/demo/report.js'
+import { compiledPath } from '../support/compiled.js'
 
-const MAIN = fileURLToPath(new URL('../../examples/demo/main.ts', import.meta.url))
+const MAIN = compiledPath('examples/demo/main.ts')
 const folder = mkdtempSync(join(tmpdir(), 'demo-test-'))
-const out = join(folder, 'timeline.svg')
+let timelines = 0
+/** A new one for each run, since they go on at once. */
+const chooseOut = (): string => join(folder, `timeline-${timelines++}.svg`)
 
 interface Result {
   readonly code: number | null
@@ -27,8 +29,7 @@ async function spawnDemo(
   args: readonly string[], env: NodeJS.ProcessEnv = {}, watch: (child: ChildProcess) => void = () => undefined,
 ): Promise<Result> {
   const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(OPENAI_|AZURE_|BACKEND_)/.test(name)))
-  const command = ['--import', 'tsx', MAIN, ...args]
-  const child = spawn(process.execPath, command, { env: { ...clean, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [MAIN, ...args], { env: { ...clean, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
   watch(child)
   const closed = once(child, 'close') as Promise<[number | null]>
   const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), closed])
@@ -39,10 +40,12 @@ function parseReport(stdout: string): { runs: RunSummary[], timeline: string } {
   return JSON.parse(stdout) as { runs: RunSummary[], timeline: string }
 }
 
-describe('the demo', { timeout: 60_000 }, () => {
+// They wait for most of their time: for planned calls, latencies and limits.
+describe('the demo', { timeout: 60_000, concurrency: 4 }, () => {
   after(() => { rmSync(folder, { recursive: true }) })
 
   test('shows that one backend is not enough and three are, and writes nothing but the report to stdout', async () => {
+    const out = chooseOut()
     // Twice what all three bear in the long run, for a second: more than one takes at once, less than what three do.
     const { code, stdout, stderr } = await spawnDemo(['--requests', '40', '--duration', '1', '--json', '--quiet', '--out', out])
     assert.deepEqual([code, stderr], [0, ''])
@@ -72,6 +75,7 @@ describe('the demo', { timeout: 60_000 }, () => {
   })
 
   test('compares unpaced with paced', async () => {
+    const out = chooseOut()
     const args = ['--compare', 'pacing', '--load', '1.2', '--duration', '0.3', '--json', '--quiet', '--out', out]
     const { code, stdout } = await spawnDemo(args)
     assert.equal(code, 0)
@@ -79,6 +83,7 @@ describe('the demo', { timeout: 60_000 }, () => {
   })
 
   test('runs against real servers from a file, and counts what they counted', async () => {
+    const out = chooseOut()
     const simulator = await AzureSimulator.start({
       backends: [
         { name: 'east', apiKeys: ['secret-east'], limits: { kind: 'standard', requestsPerMinute: 300, requestWindowMs: 1000 } },
@@ -116,6 +121,7 @@ describe('the demo', { timeout: 60_000 }, () => {
   })
 
   test('takes real servers from the environment, and exits with 1 when not one call is answered', async () => {
+    const out = chooseOut()
     const simulator = await AzureSimulator.start({ backends: [{ name: 'only', apiKeys: ['right'] }] })
     try {
       const env = { BACKEND_1_URL: simulator.backend('only').url, BACKEND_1_API_KEY: 'wrong' }
@@ -161,6 +167,7 @@ describe('the demo', { timeout: 60_000 }, () => {
   })
 
   test('Ctrl-C stops it, and what there is is reported: exit code 130', async () => {
+    const out = chooseOut()
     const { code, stdout, stderr } = await spawnDemo(['--rate', '50', '--duration', '60', '--out', out], {}, (child) => {
       child.stderr?.on('data', (chunk) => {
         if (!/ {2}3\.\d s /.test(String(chunk))) return

@@ -5,13 +5,13 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import { after, before, describe, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { AzureSimulator } from '../../examples/demo/simulator/azure-simulator.js'
+import { compiledPath } from '../support/compiled.js'
 import { within } from '../support/until.js'
 import { keyOf, ORDER, type WorkerOrder, type WorkerReport } from './multi-process/order.js'
 
-const WORKER = new URL('multi-process/worker.ts', import.meta.url)
+const WORKER = compiledPath('test/hardening/multi-process/worker.ts')
 const NAMES = ['ptu', 'west', 'east'] as const
 
 /** Different for each, so that no sum is right by chance. */
@@ -32,19 +32,16 @@ async function gather(worker: { on(event: 'message', listener: (report: WorkerRe
 }
 
 function inCluster(simulator: AzureSimulator): Promise<Ended[]> {
-  cluster.setupPrimary({ exec: fileURLToPath(WORKER), execArgv: ['--import', 'tsx'] })
+  cluster.setupPrimary({ exec: WORKER, execArgv: [] })
   return Promise.all(orders('process', simulator).map((order) => {
     const worker = cluster.fork({ [ORDER]: JSON.stringify(order) })
     return gather(worker, once(worker, 'exit'), order.id)
   }))
 }
 
-/** A thread does not find its first file through tsx by itself. */
-const THREAD = new URL(`data:text/javascript,import { register } from '${import.meta.resolve('tsx/esm/api')}'; register(); await import('${WORKER.href}')`)
-
 function inThreads(simulator: AzureSimulator): Promise<Ended[]> {
   return Promise.all(orders('thread', simulator).map((order) => {
-    const worker = new Worker(THREAD, { workerData: order, execArgv: [] })
+    const worker = new Worker(WORKER, { workerData: order, execArgv: [] })
     return gather(worker, once(worker, 'exit'), order.id)
   }))
 }

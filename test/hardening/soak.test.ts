@@ -11,7 +11,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
+import { compiledPath } from '../support/compiled.js'
 import { StormyServer } from './soak/stormy-server.js'
 import type { SoakOrder, SoakReport } from './soak/worker.js'
 
@@ -21,7 +21,7 @@ const SEED = Number(process.env['SOAK_SEED'] ?? 1)
 /** Per round of requests; the first one warms the process up and is not judged. */
 const ROUNDS = 9
 
-const WORKER = fileURLToPath(new URL('soak/worker.ts', import.meta.url))
+const WORKER = compiledPath('test/hardening/soak/worker.ts')
 
 const MIB = 1024 * 1024
 
@@ -55,7 +55,7 @@ async function runWorker(order: SoakOrder): Promise<Result> {
   const env = { ...process.env }
   // Coverage would slow it down and grow its heap.
   delete env['NODE_V8_COVERAGE']
-  const child = spawn(process.execPath, ['--expose-gc', '--import', 'tsx', WORKER, JSON.stringify(order)], { stdio: ['ignore', 'pipe', 'pipe'], env })
+  const child = spawn(process.execPath, ['--expose-gc', WORKER, JSON.stringify(order)], { stdio: ['ignore', 'pipe', 'pipe'], env })
   let stdout = ''
   let stderr = ''
   let reportedAt = NaN

@@ -58,7 +58,7 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
     assert.deepEqual(readSlots().map((value) => value === balancer), [true, true])
     await balancer.uninstall()
     readSlots().forEach((value, i) => { assert.equal(value, before[i]) })
-    assert.equal((await fetch(`${both[0].url}/v1/models`)).status, 429, 'nobody balances any more')
+    assert.equal((await fetch(`${both[0].url}/v1/models`)).status, 429, 'no balancer is left')
     assert.equal(balancer.closed, true)
   },
 
@@ -88,7 +88,7 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
 
   async 'another copy of the package knows what is installed'(both) {
     const balancer = install(optionsFor(both))
-    const copy = await import(`${new URL('../../src/install.ts', import.meta.url).href}?copy`) as { install: typeof install }
+    const copy = await import(`${new URL('../../src/install.js', import.meta.url).href}?copy`) as { install: typeof install }
     assert.notEqual(copy.install, install)
     assert.throws(() => copy.install(optionsFor(both)), isInstallError(/is balanced already/))
     const other = copy.install({ backends: [{ url: both[1].url, priority: 1, name: 'other' }], intercept: ['https://other.balanced'], logger: false, dispatcher: new Agent() })
@@ -295,7 +295,7 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
     assert.equal(balancer.destroyed, true)
   },
 
-  async 'update adds and removes backends, keeps what is known of those that stay, and lets who waits see the new ones'(both) {
+  async 'update adds and removes backends, keeps what is known of those that stay, and lets held requests see the new ones'(both) {
     const [east, west] = both
     for (const backend of both) backend.always((call) => { call.respond(429, { 'retry-after': '30' }) })
     const third = await startScriptedBackend()
@@ -351,7 +351,6 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
     answer = await served
   },
 }
-
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const name = process.argv[2] ?? ''

@@ -4,19 +4,19 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test, type TestContext } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import { request } from 'undici'
 import { PriorityBalancer } from '../../src/balancer.js'
 import { BalancerClosedError } from '../../src/errors.js'
+import { compiledPath } from '../support/compiled.js'
 import { runNode, runScript, urlOf, type ChildResult } from '../support/run-child.js'
 import { startScriptedBackend } from '../support/scripted-backend.js'
 import { turns, until } from '../support/until.js'
 import { scenarios } from './install-scenarios.js'
 
-describe('install', { concurrency: 2 }, () => {
+describe('install', { concurrency: 3 }, () => {
   for (const sentence of Object.keys(scenarios)) {
     test(sentence, async () => {
-      const { code, stdout, stderr } = await runNode([fileURLToPath(new URL('install-scenarios.ts', import.meta.url)), sentence])
+      const { code, stdout, stderr } = await runNode([compiledPath('test/integration/install-scenarios.ts'), sentence])
       assert.deepEqual({ code, stdout, stderr }, { code: 0, stdout: '', stderr: '' })
     })
   }
@@ -44,7 +44,7 @@ test('install works when something has called fetch before undici was loaded: wh
   assert.deepEqual({ code, stdout, stderr }, { code: 0, stdout: 'west got 1000 bytes / west got 2000 bytes\n', stderr: '' })
 })
 
-describe('register', { concurrency: 2 }, () => {
+describe('register', { concurrency: 3 }, () => {
   /** An application that knows nothing of balancing. */
   const app = (url: string): string => `
     const response = await fetch('${url}/openai/v1/chat/completions', { method: 'POST', body: '{}', headers: { 'api-key': 'callers' } })

@@ -7,7 +7,7 @@ import { join, posix } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { publint } from 'publint'
 import { startScriptedBackend } from '../support/scripted-backend.js'
-import { binary, createConsumer, type PackedProject, packProject, repack, root, runNode } from './packed-project.js'
+import { binary, compile, createConsumer, packProject, repack, root, runNode, type PackedProject } from './packed-project.js'
 
 /** Half as much again as it is today: a stray file, a bundled dependency or source maps would show. */
 const MAX_TARBALL_BYTES = 108 * 1_024
@@ -99,8 +99,6 @@ describe('the linters of packages', () => {
 })
 
 describe('a consumer', () => {
-  const compile = async (folder: string): ReturnType<typeof runNode> => runNode([await binary('typescript', 'tsc'), '-p', '.', '--pretty', 'false'], folder)
-
   for (const undici of ['undici', 'undici8'] as const) {
     for (const [resolution, compilerOptions] of [
       ['node16', { module: 'node16', moduleResolution: 'node16' }],
@@ -108,7 +106,7 @@ describe('a consumer', () => {
     ] as const) {
       test(`compiles with moduleResolution ${resolution} against ${undici}, declarations checked, and runs`, async (t) => {
         const folder = await createConsumer(packed, undici, ['main.ts'], { compilerOptions })
-        const compiled = await compile(folder)
+        const compiled = compile(folder)
         assert.equal(compiled.code, 0, compiled.output)
         if (undici === 'undici8' && !runsUndici8()) { t.diagnostic('not run: undici 8 needs a newer Node'); return }
         const ran = await runNode([join('out', 'main.js')], folder)
@@ -120,7 +118,7 @@ describe('a consumer', () => {
 
   test('that is CommonJS compiles with nodenext, and loads the package by require() where Node allows it', async () => {
     const folder = await createConsumer(packed, 'undici', ['main.cts'], { compilerOptions: { module: 'nodenext', moduleResolution: 'nodenext' }, type: 'commonjs' })
-    const compiled = await compile(folder)
+    const compiled = compile(folder)
     assert.equal(compiled.code, 0, compiled.output)
     const ran = await runNode([join('out', 'main.cjs')], folder)
     if (requiresModules()) {
@@ -134,7 +132,7 @@ describe('a consumer', () => {
   test('that gives wrong types does not compile', async () => {
     const folder = await createConsumer(packed, 'undici', [], { compilerOptions: { module: 'node16', moduleResolution: 'node16' } })
     await writeFile(join(folder, 'wrong.ts'), "import { install } from 'openai-priority-loadbalancer'\ninstall({ backends: [{ url: 1, priority: 1 }] })\n")
-    const { code, output } = await compile(folder)
+    const { code, output } = compile(folder)
     assert.notEqual(code, 0)
     assert.match(output, /wrong\.ts\(2,\d+\): error TS2322/)
   })

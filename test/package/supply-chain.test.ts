@@ -34,7 +34,7 @@ describe('what is installed along with the package', () => {
     assert.deepEqual(closureOf('undici'), new Set(['undici']))
   })
 
-  test('may be used by anybody: MIT or ISC', () => {
+  test('may be used by everyone: MIT or ISC', () => {
     assert.deepEqual(comesAlong.filter(([, { license }]) => license !== 'MIT' && license !== 'ISC'), [])
     assert.equal(lock.packages['node_modules/undici']?.license, 'MIT')
   })

@@ -2,8 +2,8 @@
  * How a deployment of Azure OpenAI, or a model of OpenAI, limits its callers, and what it tells them of it.
  *
  * A client sees only headers: a number that remains, perhaps a time, and a 429 when it misjudged them. Behind them are
- * four kinds of counters that behave differently at the edge, and three dialects that reveal more or less. Whoever wants
- * to know whether a client copes needs those on the other side, so the demo's servers, the simulation's and the soak's
+ * four kinds of counters that behave differently at the edge, and three dialects (`deployment.ts`) that reveal more or less.
+ * To find out whether a client copes takes those on the other side, so the demo's servers, the simulation's and the soak's
  * all count with what is here. Nothing in it has a clock, a socket or chance of its own: time comes in as `now`, in
  * milliseconds.
  */

@@ -15,7 +15,7 @@ export interface WorkerReport {
   readonly statuses: Readonly<Record<string, number>>
 }
 
-/** The key of one worker for one backend: whoever shows it to another, or as another, is found out. */
+/** The key of one worker for one backend: one that is shown to another backend, or by another worker, is found out. */
 export function keyOf(worker: string, backend: string): string {
   return `key-of-${worker}-for-${backend}`
 }

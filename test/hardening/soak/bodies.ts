@@ -19,7 +19,7 @@ export type BodyKind = typeof FETCH_BODIES[number] | typeof UNDICI_BODIES[number
 const MODELS = ['gpt-4o', 'gpt-4o-mini', 'o3', 'gpt-4.1'] as const
 const JSON_TYPE = { 'content-type': 'application/json' }
 
-/** An upload that its own source breaks off: nobody else is to blame, and it is not to be taken for whole. */
+/** An upload that its own source breaks off: no other party is to blame, and it is not to be taken for a whole one. */
 export class BrokenSource extends Error {
   override readonly name = 'BrokenSource'
 }

@@ -124,7 +124,7 @@ function viaDispatch(plan: Plan, made: MadeBody, headers: Record<string, string>
         pieces.destroy(error)
       },
     })
-    // Whoever asked for it may be gone.
+    // The caller that asked for it may be gone.
     pieces.on('error', () => {})
   })
 }

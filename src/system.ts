@@ -22,7 +22,7 @@ class NodeTimer implements Timer {
   }
 
   unref(): void {
-    this.#handle.unref()
+    this.#timeout.unref()
   }
 
   cancel(): void {

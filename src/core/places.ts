@@ -17,7 +17,7 @@ const LONGEST_PROMISE_MS = 15_000
 const UNKNOWN_GAP_MS = 100
 
 /** Those who come after the last place that is known are told as far apart as places are, and at least so many milliseconds. */
-const SHORTEST_GAP_MS = 10
+const SHORTEST_GAP_MS = 5
 
 /** So that those who were told the same do not return at one instant. In milliseconds. */
 const JITTER_MS = 20

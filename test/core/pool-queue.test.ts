@@ -293,9 +293,9 @@ describe('a caller that is turned away is told a place of its own', () => {
     }
     // Three in ten seconds are the limit: one left 4 s ago, one 3 s, one just now.
     kit.answer(kit.send(), 429, { 'retry-after': '6', 'x-ratelimit-reset-requests': '6' })
-    assert.deepEqual(turnAway(kit, 3), [6_000, 7_000, 10_000])
+    assert.deepEqual(turnAway(kit, 3), [6_020, 7_020, 10_020])
     // Those who come after all that is known are told as far apart as places are.
-    assert.deepEqual(turnAway(kit, 2), [11_335, 12_665])
+    assert.deepEqual(turnAway(kit, 2), [11_350, 12_680])
   })
 
   test('where a level is told: when it has room for one more', () => {

@@ -22,8 +22,10 @@ export class Candidates {
   count = 0
   /** Milliseconds until the first backend that said that it is full is expected to take a request; Infinity when none did. */
   throttledMs = Infinity
-  /** Milliseconds until the first backend that is out may be probed; one that is being probed is known within its longest backoff. */
+  /** Milliseconds until the first backend that is out may be probed. */
   ejectedMs = Infinity
+  /** One that is out is being probed. */
+  isProbing = false
   /** One that is out may be tried now, though not by this request. */
   isHalfOpen = false
   /** Milliseconds until an estimate that stands in the way lets a request go; Infinity when there is none. */
@@ -43,6 +45,7 @@ export class Candidates {
     this.count = 0
     this.throttledMs = Infinity
     this.ejectedMs = Infinity
+    this.isProbing = false
     this.isHalfOpen = false
     this.feltMs = Infinity
     this.leastFelt = -1

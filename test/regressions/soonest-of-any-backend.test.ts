@@ -27,7 +27,8 @@ async function start (t: TestContext, east: Answer, west: Answer, options: Parti
   return world
 }
 
-const outMs = ({ status }: EastAndWest): number[] => status().map(({ cooldownMs }) => cooldownMs)
+/** For how long each is out, as a whole or with the one model that is asked for. */
+const outMs = ({ status }: EastAndWest): number[] => status().map(({ cooldownMs, scopes }) => Math.max(cooldownMs, ...scopes.map((scope) => scope.cooldownMs)))
 
 /** Asks until both backends are out; what the last caller was told, in milliseconds. */
 async function askUntilOut (world: EastAndWest): Promise<number> {

@@ -210,7 +210,7 @@ function collectCandidates(
       // Also beside a cooldown: who is told when to come back is told the later of both.
       const toldMs = Math.max(state.cooldownUntil - now, state.pacer?.toldMs(request.bodyBytes, now) ?? 0)
       const tried = findLast(request.tried, backend)
-      const closedMs = tried === undefined ? 0 : reopensIn(tried, request, now)
+      const closedMs = tried === undefined ? 0 : reopensIn(tried, request, canWait, now)
       if (closedMs > 0 && tried?.outcome !== 'throttled' && toldMs <= 0) {
         if (canWait) found.ejectedMs = Math.min(found.ejectedMs, closedMs)
         continue
@@ -239,9 +239,10 @@ function collectCandidates(
   }
 }
 
-/** Milliseconds until a backend that this request has tried is open to it again: to one that is held, when its cooldown or backoff is over. */
-function reopensIn(tried: Attempt, request: PoolRequest, now: number): number {
+/** Milliseconds until a backend that this request has tried is open to it again: only after a wait, when its cooldown or backoff is over. */
+function reopensIn(tried: Attempt, request: PoolRequest, canWait: boolean, now: number): number {
   if (request.waitingSince !== undefined) return Math.max(0, tried.reopensAt - now)
+  if (canWait) return Math.max(AT_ONCE_MS, tried.reopensAt - now)
   return tried.outcome === 'throttled' ? AT_ONCE_MS : Infinity
 }
 
@@ -263,7 +264,7 @@ function findLeastBad(backends: readonly Backend[], scope: Scope, request: PoolR
     const state = scope.states[position]
     const isOut = backend.health.kind !== 'available' || (state !== undefined && state.health.kind !== 'available')
     const tried = findLast(request.tried, backend)
-    const isClosed = tried !== undefined && (by > now || reopensIn(tried, request, now) > 0)
+    const isClosed = tried !== undefined && (by > now || reopensIn(tried, request, false, now) > 0)
     if (!isOut || isClosed || isPassedOver(backend, request)) continue
     const until = Math.max(outUntil(backend), state === undefined ? -Infinity : Math.max(outUntil(state), state.cooldownUntil))
     if (until <= by && (leastBad === undefined || until < soonest)) {

@@ -75,7 +75,7 @@ export class Outcomes {
     const hint = mayBeThrottled(status) ? readRetryAfter(headers, this.#system) : undefined
     const outcome = classify(status, hint, attempt.backend.ownsCredential)
     attempt.status = status
-    attempt.latencyMs = now - attempt.startedAt
+    attempt.latencyMs = now - attempt.askedAt
     scope.abandonedAt = NaN
     if (outcome === 'throttled') {
       this.changes++
@@ -258,7 +258,7 @@ export class Outcomes {
   /** The caller gave up. @see LEAST_WAIT_MS */
   #aborted(attempt: Attempt, now: number): void {
     const { scope, request } = attempt
-    const waitedMs = now - attempt.startedAt
+    const waitedMs = now - attempt.askedAt
     const usualMs = scope.usual?.usualMs(sizeClassOf(request.bodyBytes)) ?? NaN
     if (waitedMs < LEAST_WAIT_MS || waitedMs < LEAST_WAIT_OF_USUAL * usualMs) return this.#release(attempt, now)
     if (attempt.isProbe) this.#apply(attempt, attempt.target, 'abandoned', now)

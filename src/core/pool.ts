@@ -56,7 +56,7 @@ export class Pool {
     this.#budget = new RetryBudget(config.retryBudget.ratio, config.retryBudget.minPerSecond, now)
     this.#outcomes = new Outcomes(system, listener)
     this.#picker = new Picker(this.#outcomes, system)
-    this.#scopes = new Scopes(this.#tiers.backends, () => (this.#config.pacing ? new Pacer() : undefined), now)
+    this.#scopes = new Scopes(this.#tiers.backends, () => (this.#config.pacing ? new Pacer(this.#random) : undefined), now)
     this.#queues = new Queues(system, (request, at) => this.#picker.pick(this.#tiers, this.#scopes.of(request.scope, at), request, true, at))
     this.#probes = sendProbe === undefined ? undefined : new Probes(system, this.#outcomes, sendProbe, (at) => { this.#queues.wakeBy(at, at) })
     this.#take()

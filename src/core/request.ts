@@ -56,7 +56,9 @@ export class Attempt implements Undecided {
   outcome: OutcomeClass = 'ignored'
   /** Of the response; 0 as long as there is none. */
   status = 0
-  /** Milliseconds from `startedAt` to the response headers. */
+  /** Monotonic time from which the backend itself was waited for: `Infinity` while its credential is fetched. */
+  askedAt: number
+  /** Milliseconds from `askedAt` to the response headers. */
   latencyMs = 0
   isSettled = false
   /** In which way it failed, where that may be the request's fault: a status, `timeout` or `reset`. */
@@ -85,6 +87,7 @@ export class Attempt implements Undecided {
     this.backend = target.config
     this.number = request.attempts
     this.startedAt = now
+    this.askedAt = now
     this.target = target
     this.scope = scope
     this.probe = probe

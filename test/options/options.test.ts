@@ -393,7 +393,7 @@ describe('updateOptions', () => {
     const next = updateOptions(first, { maxAttempts: 2 }, 0)
     assert.equal(next.maxAttempts, 2)
     assert.equal(next.maxWaitMs, 7)
-    assert.equal(next.backends[0]?.credential?.resolve(), 'PLANTED')
+    assert.equal(next.backends[0]?.credential?.resolve(0), 'PLANTED')
     assert.equal(updateOptions(next, { maxWaitMs: 0 }, 0).maxAttempts, 2)
     assert.equal(first.maxAttempts, undefined)
   })

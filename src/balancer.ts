@@ -183,10 +183,10 @@ class InnerDispatcher implements Inner {
   }
 
   get isMockActive(): boolean {
-    return this.read('isMockActive') === true
+    return (this.#target as { readonly isMockActive?: unknown }).isMockActive === true
   }
 
-  read(property: 'isMockActive' | 'webSocketOptions' | 'eventSourceOptions'): unknown {
+  read(property: 'webSocketOptions' | 'eventSourceOptions'): unknown {
     return (this.#target as unknown as Record<string, unknown>)[property]
   }
 }

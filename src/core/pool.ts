@@ -9,7 +9,6 @@
  * Synchronous; time comes in with each call.
  */
 import { Tiers, type Backend } from './backend.js'
-import type { Shortage } from './candidates.js'
 import { isDelivered } from './classify.js'
 import { Outcomes } from './outcomes.js'
 import { Pacer } from './pacing/pacer.js'
@@ -17,7 +16,7 @@ import { Picker } from './pick.js'
 import { findPlace } from './places.js'
 import { Probes, type SendProbe } from './probes.js'
 import { MAX_WAITERS, Queues, type Waiter } from './queue.js'
-import type { Acquisition, Attempt, PoolListener, PoolRequest } from './request.js'
+import type { Acquisition, Attempt, PoolListener, PoolRequest, Shortage } from './request.js'
 import { RetryBudget } from './retry-budget.js'
 import { Scopes, type Scope } from './scopes.js'
 import type { AttemptEnd, OutcomeClass, PoolConfig, PoolStatus, ResponseHeaders, SurfaceReason, System } from './types.js'
@@ -72,7 +71,10 @@ export class Pool {
     const patienceMs = this.#patienceMs(request, scope, now)
     const found = this.#picker.pick(this.#tiers, scope, request, patienceMs > 0, now)
     if (request.attempts === 0) {
-      this.#probes?.used(now)
+      if (this.#probes !== undefined) {
+        this.#probes.usedAt = now
+        if (this.#probes.isAsleep) this.#probes.wakeUp(now)
+      }
       this.#budget.deposit(now)
       if (found.kind === 'backend' && scope.queue.length === 0) return this.#begin(request, scope, found, now)
     }
@@ -90,7 +92,7 @@ export class Pool {
     if (attempt.outcome !== 'ignored' || attempt.isSettled) return
     this.#outcomes.conclude(attempt, outcome, this.#config.latencyGuard, now)
     if (isDelivered(outcome)) this.#tellAnswered(attempt)
-    this.#queues.wakeBy(now, now)
+    if (this.#queues.size > 0) this.#queues.wakeBy(now, now)
   }
 
   /** The end of an attempt, once; a second time does nothing. */
@@ -98,7 +100,7 @@ export class Pool {
     if (attempt.isSettled) return
     this.#outcomes.settle(attempt, end, now)
     if (attempt.outcome === 'failed') this.#probes?.arm(now)
-    this.#queues.wakeBy(now, now)
+    if (this.#queues.size > 0) this.#queues.wakeBy(now, now)
   }
 
   /**

@@ -24,8 +24,10 @@ export class Probes {
   readonly #onDone: (now: number) => void
   #backends: readonly Backend[] = []
   #isOn = true
-  #usedAt = -Infinity
-  #isAsleep = false
+  /** Monotonic time of the last request. */
+  usedAt = -Infinity
+  /** The pool was idle: to be woken by the next request. */
+  isAsleep = false
   #timer: Timer | undefined
   #timerAt = Infinity
 
@@ -45,11 +47,9 @@ export class Probes {
     this.arm(this.#system.now())
   }
 
-  /** A request came in. */
-  used(now: number): void {
-    this.#usedAt = now
-    if (!this.#isAsleep) return
-    this.#isAsleep = false
+  /** A request came in, after a time without any. */
+  wakeUp(now: number): void {
+    this.isAsleep = false
     this.arm(now)
   }
 
@@ -74,8 +74,8 @@ export class Probes {
   readonly #probeDue = (): void => {
     this.stop()
     const now = this.#system.now()
-    this.#isAsleep = now - this.#usedAt > IDLE_AFTER_MS
-    if (this.#isAsleep) return
+    this.isAsleep = now - this.usedAt > IDLE_AFTER_MS
+    if (this.isAsleep) return
     for (const backend of this.#backends) if (isOurs(backend) && canProbe(backend.health, now)) this.#probe(backend, now)
     this.arm(now)
   }

@@ -121,6 +121,17 @@ export type Acquisition =
   /** The pool was closed. */
   | { readonly kind: 'closed' }
 
+/** No backend can take the request now. */
+export interface Shortage {
+  readonly kind: 'shortage'
+  /** At least one backend has said that it is full, or only an estimate says so: a wait may help. */
+  readonly isThrottled: boolean
+  /** Milliseconds until the first backend of all is expected to take the request, by its own word or out; 0 where only an estimate stands in the way, Infinity when none is. */
+  readonly toldMs: number
+  /** Milliseconds until the situation changes, estimates included. */
+  readonly soonestMs: number
+}
+
 /** What the pool tells as it happens, by the name of the event. */
 export interface PoolEvents {
   /** An attempt begins. */

@@ -131,8 +131,6 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   /** Does what the pool has decided. */
   #proceed(acquisition: Acquisition): boolean {
-    // The attempt before may be uploading still. While this one waits for its turn or its credential, the body must not outgrow what can be kept.
-    this.#request.body.rewind()
     if (this.#ended) this.#giveBack(acquisition)
     else if (acquisition.kind === 'send') return this.#send(acquisition)
     else if (acquisition.kind === 'reject') this.#answerThrottled(acquisition.retryAfterMs)
@@ -258,6 +256,8 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   #acquireNext(): Acquisition {
     const { pool } = this.#context
+    // The attempt before may be uploading still. While the next one waits for its turn or its credential, the body must not outgrow what can be kept.
+    this.#request.body.rewind()
     return this.#request.body.replayable || this.pinned ? pool.acquire(this, this.system.now()) : pool.surface(this, 'not-replayable')
   }
 

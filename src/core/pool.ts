@@ -10,6 +10,7 @@
  */
 import { Tiers, type Backend } from './backend.js'
 import { isDelivered } from './classify.js'
+import { AVAILABLE } from './health.js'
 import { Outcomes } from './outcomes.js'
 import { Pacer } from './pacing/pacer.js'
 import { Picker } from './pick.js'
@@ -104,14 +105,16 @@ export class Pool {
   }
 
   /**
-   * The attempt met a connection that had served before and was closed just then: once more to the same backend, which counts
-   * towards nothing. Once for each request.
+   * The attempt met a connection that had served before and was closed just then: once more to the same backend, unless that has
+   * been found to be out meanwhile. It counts towards nothing.
    */
   repeat(attempt: Attempt, now: number): Acquisition {
-    const { request, target } = attempt
+    const { request, target, scope } = attempt
+    this.settle(attempt, 'stale', now)
     if (this.#isClosed) return CLOSED
-    request.wasRepeated = true
-    this.#outcomes.settle(attempt, 'stale', now)
+    request.repeats++
+    const isOut = target.index < 0 || target.health.kind !== 'available' || scope.health.kind !== 'available'
+    if (isOut && !request.pinned) return this.acquire(request, now)
     return this.#begin(request, this.#scopes.of(request.scope, now), target, now)
   }
 
@@ -158,7 +161,7 @@ export class Pool {
   /** Waiters are woken and find the pool closed; attempts in flight may still settle. */
   close(): void {
     this.#isClosed = true
-    this.#probes?.stop()
+    this.#probes?.close()
     this.#queues.wakeAll()
   }
 
@@ -189,7 +192,7 @@ export class Pool {
     const isThrottled = to === undefined && (found.kind === 'backend' || found.isThrottled)
     const toldMs = found.kind === 'shortage' ? found.toldMs : 0
     const soonestMs = found.kind === 'shortage' ? found.soonestMs : 0
-    if (attempts - (request.wasRepeated ? 1 : 0) >= this.#maxAttempts) {
+    if (attempts - request.repeats >= this.#maxAttempts) {
       return isThrottled && lastOutcome !== 'misconfigured' ? this.#reject(request, scope, toldMs, 'throttled', now) : this.surface(request, 'attempts')
     }
     if (to === undefined) {
@@ -199,7 +202,7 @@ export class Pool {
       if (this.#queues.size >= MAX_WAITERS) return this.#reject(request, scope, toldMs, 'queue-full', now)
     }
     const last = request.tried?.at(-1)
-    if (lastOutcome === 'failed' && !isFree(request, last, to) && !this.#budget.withdraw(now)) return this.surface(request, 'budget')
+    if (lastOutcome === 'failed' && !isFree(request, last, scope, to) && !this.#budget.withdraw(now)) return this.surface(request, 'budget')
     if (last !== undefined && this.#listener.hears('failover')) this.#listener.tell('failover', { attempt: last, to: to?.config })
     return to === undefined ? this.#wait(request, scope, patienceMs, soonestMs, now) : this.#begin(request, scope, to, now)
   }
@@ -277,6 +280,7 @@ function boundAttempts({ maxAttempts, maxWaitMs, backends }: PoolConfig): number
  * The budget limits what is added to an overload, not the way to a healthy backend: the first step after a failure, to a backend
  * that is available, is free, and so is one after an attempt that had no connection, which has burdened no one.
  */
-function isFree(request: PoolRequest, last: Attempt | undefined, to: Backend | undefined): boolean {
-  return to?.health.kind === 'available' && (request.failures <= 1 || last?.wasUnconnected === true)
+function isFree(request: PoolRequest, last: Attempt | undefined, scope: Scope, to: Backend | undefined): boolean {
+  if (to?.health.kind !== 'available' || (scope.states[to.index]?.health ?? AVAILABLE).kind !== 'available') return false
+  return request.failures <= 1 || last?.wasUnconnected === true
 }

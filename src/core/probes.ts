@@ -11,10 +11,16 @@ import type { BackendConfig, System, Timer } from './types.js'
 /** Without requests for so long a pool is idle, in milliseconds. */
 const IDLE_AFTER_MS = 60_000
 
+/**
+ * A probe that has come to no end by then has failed, in milliseconds. The dispatcher bounds the connection and the answer with ten
+ * seconds each; this is for one that does not, or that has no connection to spare.
+ */
+const LONGEST_PROBE_MS = 30_000
+
 /** How a probe went: any answer at all, none, or the probe itself was not taken. */
 export type ProbeResult = 'reached' | 'failed' | 'refused'
 
-/** Sends a probe. Calls back once, never before it returns. */
+/** Sends a probe. Calls back, never before it returns; a second time is of no interest. */
 export type SendProbe = (backend: BackendConfig, done: (result: ProbeResult) => void) => void
 
 export class Probes {
@@ -28,6 +34,7 @@ export class Probes {
   usedAt = -Infinity
   /** The pool was idle: to be woken by the next request. */
   isAsleep = false
+  #isClosed = false
   #timer: Timer | undefined
   #timerAt = Infinity
 
@@ -43,7 +50,7 @@ export class Probes {
   take(backends: readonly Backend[], isOn: boolean): void {
     this.#backends = backends
     this.#isOn = isOn
-    this.stop()
+    this.#stop()
     this.arm(this.#system.now())
   }
 
@@ -55,7 +62,7 @@ export class Probes {
 
   /** Something may have become unreachable. */
   arm(now: number): void {
-    if (!this.#isOn) return
+    if (!this.#isOn || this.#isClosed) return
     let at = Infinity
     for (const backend of this.#backends) if (isOurs(backend) && backend.health.kind === 'ejected') at = Math.min(at, backend.health.until)
     if (at >= this.#timerAt) return
@@ -65,14 +72,20 @@ export class Probes {
     this.#timer.unref?.()
   }
 
-  stop(): void {
+  /** None from here on. */
+  close(): void {
+    this.#isClosed = true
+    this.#stop()
+  }
+
+  #stop(): void {
     this.#timer?.cancel()
     this.#timer = undefined
     this.#timerAt = Infinity
   }
 
   readonly #probeDue = (): void => {
-    this.stop()
+    this.#stop()
     const now = this.#system.now()
     this.isAsleep = now - this.usedAt > IDLE_AFTER_MS
     if (this.isAsleep) return
@@ -82,7 +95,17 @@ export class Probes {
 
   #probe(backend: Backend, now: number): void {
     const probe = this.#outcomes.takeProbe(backend, now)
-    if (probe !== undefined) this.#send(backend.config, (result) => { this.#done(backend, probe, result, now) })
+    if (probe === undefined) return
+    let isDone = false
+    const done = (result: ProbeResult): void => {
+      if (isDone) return
+      isDone = true
+      timeout.cancel()
+      this.#done(backend, probe, result, now)
+    }
+    const timeout = this.#system.setTimer(() => { done('failed') }, LONGEST_PROBE_MS)
+    timeout.unref?.()
+    this.#send(backend.config, done)
   }
 
   #done(backend: Backend, probe: Probing, result: ProbeResult, sentAt: number): void {

@@ -20,6 +20,12 @@ import { OutgoingRequest } from './rewrite.js'
 import type { Route } from './route.js'
 import type { AnyHandler, AnyHeaders, DispatchOptions, ParsedHeaders } from './undici.js'
 
+/**
+ * A server that closes what is idle may close several connections at once, and what is sent once more may meet the next of them. So
+ * often a request is let down by chance; what comes after that says something of the backend.
+ */
+const MOST_REPEATS = 3
+
 /** What a request is given by the balancer that it came to. */
 export interface RequestContext {
   readonly pool: Pool
@@ -223,7 +229,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     }
     const end = endOf(error, handler.wasConnected)
     const createsState = (end === 'reset' || end === 'timeout') && this.#request.createsState()
-    if (end === 'reset' && !this.wasRepeated && this.#isStale(handler, error)) {
+    if (end === 'reset' && this.repeats < MOST_REPEATS && this.#isStale(handler, error)) {
       if (!createsState && this.#request.body.replayable) return this.#context.pool.repeat(handler.attempt, this.system.now())
       // It cannot be made once more, and yet is no backend's fault.
       this.settle(handler, 'stale')

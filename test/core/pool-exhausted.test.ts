@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import type { AttemptEnd } from '../../src/core/types.js'
 import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
 
 const three = (more = {}): PoolKit => new PoolKit([backend('a', 1), backend('b', 2), backend('c', 3)], more)
@@ -184,16 +185,55 @@ describe('nothing available', () => {
   })
 })
 
+/** One attempt that does not work. @returns who was asked. */
+function fail(kit: PoolKit, request: TestRequest, how: number | AttemptEnd): string {
+  const attempt = kit.send(request)
+  if (typeof how === 'number') kit.answer(attempt, how)
+  else kit.settle(attempt, how)
+  return attempt.backend.name
+}
+
 describe('the retry budget of a pool', () => {
   const none = { retryBudget: { ratio: 0, minPerSecond: 0 } }
 
-  test('used up, a failure reaches the caller although others are free', () => {
-    const kit = three(none)
+  test('used up, a second failure reaches the caller although others are free: the way to a backend that is available is free once', () => {
+    for (const [first, second] of [[500, 503], [503, 408], [408, 'reset'], ['timeout', 500], ['reset', 'timeout']] as const) {
+      const kit = three(none)
+      const request = new TestRequest()
+      fail(kit, request, first)
+      assert.equal(fail(kit, request, second), 'b')
+      assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'budget' })
+      assert.equal(kit.listener.take().at(-1), 'exhausted - budget')
+    }
+  })
+
+  test('used up, a failure reaches the caller where only what is out is left', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)], none)
+    kit.settle(kit.send(), 'connection')
+    kit.settle(kit.send(), 'connection')
     const request = new TestRequest()
-    kit.answer(kit.send(request), 503)
-    kit.listener.take()
+    kit.answer(kit.send(request), 500)
     assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'budget' })
-    assert.deepEqual(kit.listener.take(), ['answered a 503 0', 'exhausted - budget'])
+  })
+
+  test('used up, a failure reaches the caller where the next has this very scope out, and is free for others', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)], none)
+    for (let i = 0; i < 2; i++) kit.answer(kit.send(), 500)
+    for (let i = 0; i < 2; i++) kit.answer(kit.send(), 503)
+    assert.deepEqual(['a', 'b'].map((name) => [kit.statusOf(name).state, kit.statusOf(name).scopes[0]?.state]), [['available', 'ejected'], ['available', 'ejected']])
+    const request = new TestRequest()
+    kit.answer(kit.send(request), 500)
+    assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'budget' })
+  })
+
+  test('used up, a request still goes past all that cannot be reached: that burdens no one', () => {
+    for (const end of ['connection', 'resolver', 'local'] as const) {
+      const kit = three(none)
+      const request = new TestRequest()
+      assert.equal(fail(kit, request, end), 'a')
+      assert.equal(fail(kit, request, end), 'b')
+      assert.equal(kit.send(request).backend.name, 'c')
+    }
   })
 
   test('throttled and misconfigured requests are no charge on it', () => {
@@ -207,7 +247,8 @@ describe('the retry budget of a pool', () => {
   test('grows with the traffic', () => {
     const kit = three({ retryBudget: { ratio: 0.5, minPerSecond: 0 } })
     const requests = [new TestRequest(), new TestRequest(), new TestRequest(), new TestRequest()]
-    for (const attempt of requests.map((request) => kit.send(request))) kit.settle(attempt, 'connection')
+    for (const attempt of requests.map((request) => kit.send(request))) kit.answer(attempt, 500)
+    for (const attempt of requests.map((request) => kit.send(request))) kit.answer(attempt, 503)
     assert.deepEqual(requests.map((request) => kit.acquire(request).kind), ['send', 'send', 'surface', 'surface'])
   })
 

@@ -147,8 +147,8 @@ export class Scopes {
   }
 
   /** Pacing was switched on or off: what was learned before goes. */
-  repace(): void {
-    for (const backend of this.#backends) {
+  repace(backends: readonly Backend[]): void {
+    for (const backend of backends) {
       for (const state of backend.scopes.values()) state.pacer = this.#createPacer()
     }
   }

@@ -6,9 +6,11 @@
 import type { ConfiguredBackend } from './backend.js'
 import type { BaseUrl } from './base-url.js'
 
-/** Sentences for the log, each with what to do. */
-export function findWarnings(backends: readonly ConfiguredBackend[], intercept: readonly BaseUrl[]): readonly string[] {
-  const warnings = [...backends.flatMap(findCredentialWarnings), findMixedCredentials(backends), findMixedBases(backends, intercept)]
+/** Sentences for the log, each with what to do. @param home that takes the stateful paths */
+export function findWarnings(backends: readonly ConfiguredBackend[], intercept: readonly BaseUrl[], home: ConfiguredBackend): readonly string[] {
+  const warnings = [
+    ...backends.flatMap(findCredentialWarnings), findMixedCredentials(backends), findMixedBases(backends, intercept), findHomeWarning(backends, home),
+  ]
   return Object.freeze(warnings.filter((warning) => warning !== undefined))
 }
 
@@ -43,13 +45,11 @@ function findCredentialWarnings(backend: ConfiguredBackend): string[] {
   return warnings
 }
 
-/** The caller's key is good for one service, as a rule: sent to a backend of another one, it is refused there, and shown to it. */
-function findMixedCredentials(backends: readonly ConfiguredBackend[]): string | undefined {
-  const list = (owns: boolean): string => backends.filter(({ credential }) => (credential !== undefined) === owns).map(({ name }) => `"${name}"`).join(', ')
-  const [own, none] = [list(true), list(false)]
-  if (own === '' || none === '') return undefined
-  return `Some backends have an apiKey or bearerToken of their own (${own}), others have none (${none}): those are sent the credentials of your client, ` +
-    'whatever they are, and their 401 or 403 is the answer that your client gets. Give each backend its own.'
+/** Sentences for the log, each with what to do. @param home that takes the stateful paths */
+export function findWarnings(backends: readonly ConfiguredBackend[], intercept: readonly BaseUrl[], home: ConfiguredBackend): readonly string[] {
+  const warnings = [
+    ...backends.flatMap(findCredentialWarnings), findMixedCredentials(backends), findMixedBases(backends, intercept), findHomeWarning(backends, home),
+  ]
 }
 
 /** RFC 6761 section 6.3 and RFC 1122 section 3.2.1.3. */

@@ -12,7 +12,7 @@ import ts from 'typescript'
 const ENTRIES = ['index', 'register']
 const TYPES = join('dist', 'types')
 /** Stays a file of its own: it has to run before the import of undici beside it. */
-const CHECK = './check-peer.js'
+const CHECK = './undici-version.js'
 
 process.chdir(join(import.meta.dirname, '..'))
 rmSync('dist', { recursive: true, force: true })
@@ -21,7 +21,7 @@ removeUnreachable()
 
 /** @type {import('esbuild').BuildOptions} */
 const options = { outdir: 'dist', format: 'esm', platform: 'node', target: 'node20.18', logLevel: 'warning' }
-await build({ ...options, entryPoints: ['src/request/check-peer.ts'] })
+await build({ ...options, entryPoints: ['src/request/undici-version.ts'] })
 await build({
   ...options,
   entryPoints: ENTRIES.map((name) => `src/${name}.ts`),

@@ -1,13 +1,18 @@
 // `npm run test:mutation`: does a test fail when the code is wrong? Stryker changes one thing at a time in src/core and
 // src/request and runs the unit tests that pass there. Not part of CI: it takes minutes. One file:
-// `npm run test:mutation -- --mutate src/core/decide.ts`. With INTEGRATION=1 in the environment the tests over sockets run as
+// `npm run test:mutation -- --mutate src/core/health.ts`. With INTEGRATION=1 in the environment the tests over sockets run as
 // well, which takes an hour. Needs Node 22.15 or newer. The report is in reports/mutation; what may survive, and why, is in
 // surviving-mutants.md.
 import { cpus } from 'node:os'
 
+// Every mutant meets the same examples.
+process.env.SEED ??= '1'
+
 const unit = ['test/core/!(pool-properties).test.ts', 'test/core/pool-properties.test.ts', 'test/request/*.test.ts', 'test/balancer-events.test.ts']
-const integration = ['abort', 'bodies', 'dispatchers', 'faults', 'handler-contract', 'observability', 'outcomes', 'python-parity', 'security']
-  .map((name) => `test/integration/${name}.test.ts`)
+const sockets = [
+  'compliance/abort', 'compliance/bodies', 'compliance/dispatchers', 'compliance/handler-contract', 'clients/outcomes', 'clients/python-parity',
+  'integration/faults', 'integration/observability', 'integration/security',
+].map((name) => `test/${name}.test.ts`)
 
 export default {
   mutate: ['src/core/**/*.ts', 'src/request/**/*.ts'],
@@ -15,7 +20,7 @@ export default {
   plugins: ['@stryker-mutator/mocha-runner'],
   mochaOptions: {
     // Run in this order until one fails: the quick ones first.
-    spec: process.env.INTEGRATION === '1' ? [...unit, ...integration] : unit,
+    spec: process.env.INTEGRATION === '1' ? [...unit, ...sockets] : unit,
     'no-config': true,
     'no-package': true,
   },

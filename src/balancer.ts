@@ -1,15 +1,24 @@
-/** The balancer as an undici Dispatcher. */
+/**
+ * The balancer as an undici Dispatcher: what stands where a dispatcher can stand, for clients that cannot be changed. Besides
+ * `dispatch` it has to be everything else that undici, fetch and a WebSocket ask a dispatcher for.
+ */
 import type { Dispatcher as DispatcherType } from 'undici'
 import type { PoolStatus } from './core/types.js'
 import { Engine } from './engine.js'
 import { BalancerClosedError } from './errors.js'
-import type { BalancerOptions } from './options/index.js'
-import type { Inner } from './request/request-context.js'
-import { fromUndici, toUndici, type DispatchOptions } from './request/undici.js'
-import { Agent, Dispatcher, PEER_TAKES_LEGACY_HANDLERS } from './request/peer.js'
+import { resolveOptions, type BalancerOptions, type ResolvedOptions } from './options/index.js'
+import { findInnerWarning } from './options/warnings.js'
+import type { Inner } from './request/attempt.js'
+import { speakBoth } from './request/both-styles.js'
+import { Agent, Dispatcher, PEER_TAKES_LEGACY_HANDLERS, type AnyHandler, type DispatchOptions } from './request/undici.js'
 
 /** What undici tells of connections; listeners on the balancer hear what its inner dispatcher says. */
 const EVENTS: readonly string[] = ['connect', 'disconnect', 'connectionError', 'drain']
+
+/** Options that were resolved by `install` already, since it has to look at them first; and what it has chosen to send through. */
+export class Prepared {
+  constructor(readonly options: ResolvedOptions, readonly inner: DispatcherType) {}
+}
 
 /**
  * An undici `Dispatcher` that balances what goes to its backends and passes everything else on:
@@ -28,20 +37,27 @@ export class PriorityBalancer extends Dispatcher {
   /**
    * @throws InvalidOptionsError when an option is wrong; nothing has happened then.
    */
-  constructor(options: BalancerOptions) {
+  constructor(options: BalancerOptions)
+  /** @internal */
+  constructor(prepared: Prepared)
+  constructor(given: BalancerOptions | Prepared) {
     super()
+    const options = given instanceof Prepared ? given.options : resolveOptions(given)
+    const handedIn = given instanceof Prepared ? given.inner : options.dispatcher
+    const inner = handedIn ?? new Agent()
+    this.#ownAgent = handedIn === undefined ? inner : undefined
     this.#engine = new Engine(options)
-    const given = this.#engine.options.dispatcher
-    this.#ownAgent = given === undefined ? new Agent() : undefined
-    this.#inner = new InnerDispatcher(given ?? (this.#ownAgent as DispatcherType))
+    this.#inner = new InnerDispatcher(inner)
+    const warning = findInnerWarning(inner)
+    if (warning !== undefined) options.logger.warn({}, warning)
     const self: NodeJS.EventEmitter = this
-    // Only where somebody listens: undici says `drain` after nearly every request.
+    // Only where something listens: undici says `drain` after nearly every request.
     self.on('newListener', (event) => { this.#forward(String(event)) })
   }
 
   /** Called by undici and by fetch. Errors of a request go to its handler, as with every dispatcher of undici's. */
   override dispatch(opts: DispatcherType.DispatchOptions, handler: DispatcherType.DispatchHandler): boolean {
-    return this.#engine.dispatch(this.#inner, opts as DispatchOptions, fromUndici(handler))
+    return this.#engine.dispatch(this.#inner, opts as DispatchOptions, handler as unknown as AnyHandler)
   }
 
   /** What is known of the backends right now: a snapshot, cheap enough for every health check. Shows no secret. */
@@ -55,13 +71,11 @@ export class PriorityBalancer extends Dispatcher {
    * @throws InvalidOptionsError when an option is wrong; nothing has changed then. `dispatcher` and `logger` cannot be changed.
    */
   update(changes: Partial<Omit<BalancerOptions, 'dispatcher' | 'logger'>>): void {
-    this.#engine.update(changes, ({ intercept, backends }) => {
-      this.approve(intercept.map((base) => base.href), backends.map((backend) => backend.url))
-    })
+    this.#engine.update(changes, (next) => { this.approve(next) })
   }
 
-  /** Called by `update` with all URLs as they will be, before anything has changed; may throw. */
-  protected approve(_intercept: readonly string[], _backends: readonly string[]): void {}
+  /** @internal Called by `update` with the options as they will be, before anything has changed; may throw. */
+  protected approve(_next: ResolvedOptions): void {}
 
   /**
    * Takes no more requests for the backends, ends those that wait for one with a `BalancerClosedError`, and fulfils when
@@ -140,10 +154,11 @@ class InnerDispatcher implements Inner {
 
   constructor(target: DispatcherType) {
     this.#target = target
-    // One of another copy of undici may be of any version: the handlers of both styles suit all of them.
-    this.takesLegacy = PEER_TAKES_LEGACY_HANDLERS && target instanceof Dispatcher
+    const isOurs = target instanceof Dispatcher
+    // One of another copy of undici may be of any version.
+    this.takesLegacy = PEER_TAKES_LEGACY_HANDLERS && isOurs
     // Looked up at every request, as undici does: a dispatcher may be patched or composed in place.
-    this.dispatch = (opts, handler) => target.dispatch(opts as DispatcherType.DispatchOptions, toUndici(handler))
+    this.dispatch = (opts, handler) => target.dispatch(opts as DispatcherType.DispatchOptions, (isOurs ? handler : speakBoth(handler)) as never)
     this.emitter = typeof (target as { on?: unknown }).on === 'function' ? (target as unknown as NodeJS.EventEmitter) : undefined
   }
 

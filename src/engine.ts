@@ -1,40 +1,40 @@
 /** What the class and the interceptor have in common: one pool, and the question which requests are its own. */
 import { Pool } from './core/pool.js'
 import type { PoolStatus, System } from './core/types.js'
-import { BalancerClosedError, InvalidOptionsError } from './errors.js'
-import { resolveOptions, updateOptions, type Backend, type BalancerOptions, type ResolvedOptions } from './options/index.js'
+import { BalancerClosedError } from './errors.js'
+import { forgetGone, nextForgetting, updateOptions, type BalancerOptions, type ResolvedOptions } from './options/index.js'
 import { system } from './system.js'
-import { createTelemetry } from './telemetry/telemetry.js'
-import { ActiveRequests } from './request/active-requests.js'
-import { BalancedRequest } from './request/request.js'
+import type { Inner } from './request/attempt.js'
 import { refuse } from './request/caller.js'
 import { toError } from './request/failure.js'
-import type { AnyHandler, DispatchOptions } from './request/undici.js'
-import { adaptForward } from './request/pass-through.js'
-import { mendOptions } from './request/mend-options.js'
-import type { Inner, RequestContext } from './request/request-context.js'
+import { adaptHandler, adaptOptions } from './request/pass-through.js'
+import { BalancedRequest, type RequestContext } from './request/request.js'
 import { UrlMatcher } from './request/route.js'
+import { checkHandler, type AnyHandler, type DispatchOptions } from './request/undici.js'
+import { Telemetry } from './telemetry/telemetry.js'
 
 export class Engine implements RequestContext {
   readonly system: System
-  readonly pool: Pool<Backend>
-  readonly requests = new ActiveRequests()
+  readonly pool: Pool
+  readonly requests = new Set<BalancedRequest>()
 
   #options: ResolvedOptions
   #matcher: UrlMatcher
+  /** When a base URL whose backend is gone has to be forgotten. Looked at as requests come, for a timer would keep the process alive. */
+  #forgetAt = Infinity
   #closed = false
   #idle: (() => void)[] = []
 
-  /** @throws InvalidOptionsError */
-  constructor(options: BalancerOptions, world: System = system) {
+  constructor(options: ResolvedOptions, world: System = system) {
     this.system = world
-    this.#options = resolveOptions(options)
-    this.#matcher = new UrlMatcher(this.#options.intercept)
-    this.pool = new Pool(this.#options, world, createTelemetry(this.#options.logger))
+    this.#options = options
+    this.#matcher = new UrlMatcher(options.intercept)
+    this.pool = new Pool(options, world, new Telemetry(options.logger))
     this.#warn([])
   }
 
   get options(): ResolvedOptions {
+    this.#forgetGone()
     return this.#options
   }
 
@@ -52,15 +52,18 @@ export class Engine implements RequestContext {
 
   /** A request for the pool goes through the backends; any other one goes on to `inner` as it came. */
   dispatch(inner: Inner, given: DispatchOptions, handler: AnyHandler): boolean {
-    const opts = mendOptions(given, handler, inner.takesLegacy)
+    const opts = adaptOptions(given, handler, inner.takesLegacy)
+    // Nearly always there is nothing to forget: the clock is not even looked at then.
+    if (this.#forgetAt !== Infinity) this.#forgetGone()
     const route = this.#matcher.match(opts)
-    if (route === undefined) return inner.dispatch(opts, inner.takesLegacy ? handler : adaptForward(handler))
+    if (route === undefined) return inner.dispatch(opts, inner.takesLegacy ? handler : adaptHandler(handler))
     if (this.#closed) return refuse(handler, new BalancerClosedError())
     let request: BalancedRequest
     try {
+      checkHandler(handler, opts)
       request = new BalancedRequest(this, inner, opts, route, handler)
     } catch (error) {
-      // No handler at all, headers that throw when they are read: told as undici tells it.
+      // No handler, or one that lacks what it will be told; headers that throw when they are read: told as undici tells it.
       return refuse(handler, toError(error))
     }
     return request.start()
@@ -73,16 +76,23 @@ export class Engine implements RequestContext {
 
   /** See `PriorityBalancer.update`. @param approve throws when the options are not to be taken; nothing has changed then. */
   update(changes: Partial<BalancerOptions>, approve: (options: ResolvedOptions) => void = () => {}): void {
-    for (const fixed of ['dispatcher', 'logger'] as const) {
-      if (fixed in changes) throw new InvalidOptionsError(fixed, 'cannot be changed by update(): make a new balancer', 'a new value')
-    }
-    const options = updateOptions(this.#options, changes)
+    const now = this.system.now()
+    const options = updateOptions(this.#options, changes, now)
     approve(options)
     const known = this.#options.warnings
-    this.#options = options
-    this.#matcher = new UrlMatcher(this.#options.intercept)
-    this.pool.update(this.#options, this.system.now())
+    this.#take(options)
+    this.pool.update(options, now)
     this.#warn(known)
+  }
+
+  #forgetGone(): void {
+    if (this.system.now() >= this.#forgetAt) this.#take(forgetGone(this.#options, this.system.now()))
+  }
+
+  #take(options: ResolvedOptions): void {
+    this.#options = options
+    this.#matcher = new UrlMatcher(options.intercept)
+    this.#forgetAt = nextForgetting(options)
   }
 
   /** Takes no more requests and ends those that wait for a backend; fulfils when those under way have ended. */
@@ -95,7 +105,14 @@ export class Engine implements RequestContext {
   /** Like `close`, but requests under way are aborted with this error. */
   destroy(error: Error): Promise<void> {
     const idle = this.close()
-    this.requests.abortAll(error)
+    for (const request of [...this.requests]) {
+      try {
+        request.abort(error)
+      } catch (thrown) {
+        // What one caller's handler throws must not keep the others from hearing of their end.
+        queueMicrotask(() => { throw thrown })
+      }
+    }
     return idle
   }
 

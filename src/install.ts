@@ -1,10 +1,15 @@
-/** The one-liner: every fetch of the process goes through a balancer. */
-import { PriorityBalancer } from './balancer.js'
+/**
+ * The one-liner: every fetch of the process goes through a balancer, from one line at start-up on. It has to get in the way
+ * of all of them or say that it cannot, leave in force what was there before, and put it back; and several balancers in one
+ * process, also of several copies of this package, must not decide on each other's requests.
+ */
+import type { Dispatcher as DispatcherType } from 'undici'
+import { Prepared, PriorityBalancer } from './balancer.js'
 import { InstallError } from './errors.js'
 import { readGlobal, usableGlobal, writeGlobal, type FormerGlobal } from './global-dispatcher.js'
-import { resolveOptions, type BalancerOptions } from './options/index.js'
+import { resolveOptions, type BalancerOptions, type ResolvedOptions } from './options/index.js'
 import { refuse } from './request/caller.js'
-import { fromUndici } from './request/undici.js'
+import { Agent, type AnyHandler } from './request/undici.js'
 
 /** A balancer that is the process's global dispatcher, until it is uninstalled. */
 export interface InstalledBalancer extends PriorityBalancer {
@@ -23,19 +28,24 @@ const REGISTRY = Symbol.for('openai-priority-loadbalancer.installed')
 /**
  * Makes a balancer and puts it in the way of every fetch of the process: Node's own and undici's, and so of all SDKs
  * that use them. Call it once, at start-up. Requests that are none of the backends' pass untouched, through the
- * dispatcher that was global before (a proxy or a mock stays in force) or `options.dispatcher`.
+ * dispatcher that was global before (a proxy, a mock or an Agent with settings stays in force) or `options.dispatcher`.
  * @throws InvalidOptionsError when an option is wrong.
  * @throws InstallError when another installed balancer has an `intercept` that overlaps, or fetch cannot be reached.
  * Nothing has been changed then.
  */
 export function install(options: BalancerOptions): InstalledBalancer {
-  const { intercept, backends } = resolveOptions(options)
-  refuseOverlap(intercept.map((base) => base.href), installed())
+  return installResolved(resolveOptions(options))
+}
+
+/** `install` for options that were resolved where they came in: in a file, for `register`. */
+export function installResolved(options: ResolvedOptions): InstalledBalancer {
+  refuseOverlap(options, installed())
   const former = readGlobal()
   const isOnTop = options.dispatcher === undefined
-  if (isOnTop) refuseLoops(backends.map((backend) => backend.url), installed())
-  const dispatcher = options.dispatcher ?? usableGlobal(former)
-  const balancer = new Installed(dispatcher === undefined ? options : { ...options, dispatcher }, former, isOnTop)
+  if (isOnTop) refuseLoops(options, installed())
+  const handedIn = options.dispatcher ?? usableGlobal(former)
+  const inner = handedIn ?? new Agent()
+  const balancer = new Installed(new Prepared(options, inner), former, isOnTop, handedIn === undefined ? inner : undefined)
   balancer.put()
   return balancer
 }
@@ -44,19 +54,22 @@ class Installed extends PriorityBalancer implements InstalledBalancer {
   readonly #former: FormerGlobal
   /** Sends through those that were installed before it. */
   readonly #isOnTop: boolean
+  /** Ours to close, but not before `uninstall`: until then all that the process sends goes through it, also after `close()`. */
+  readonly #ownAgent: DispatcherType | undefined
   #uninstalled: Promise<void> | undefined
 
-  constructor(options: BalancerOptions, former: FormerGlobal, isOnTop: boolean) {
-    super(options)
+  constructor(prepared: Prepared, former: FormerGlobal, isOnTop: boolean, ownAgent: DispatcherType | undefined) {
+    super(prepared)
     this.#former = former
     this.#isOnTop = isOnTop
+    this.#ownAgent = ownAgent
   }
 
   put(): void {
     writeGlobal([this, this])
     if (!seesFetch(this)) {
       writeGlobal(this.#former)
-      void this.close()
+      void this.#end()
       throw new InstallError(
         'The global dispatcher was set, but Node\'s fetch does not go through it. Does this code run in a realm of its own (Jest, vm)? Then pass a PriorityBalancer as `dispatcher` to each client.',
       )
@@ -78,13 +91,18 @@ class Installed extends PriorityBalancer implements InstalledBalancer {
   async #uninstall(first: unknown, second: unknown): Promise<void> {
     writeGlobal([first === this ? this.#former[0] : first, second === this ? this.#former[1] : second])
     setInstalled(installed().filter((balancer) => balancer !== this))
-    await this.close()
+    await this.#end()
   }
 
-  protected override approve(intercept: readonly string[], backends: readonly string[]): void {
+  async #end(): Promise<void> {
+    await this.close()
+    await this.#ownAgent?.close()
+  }
+
+  protected override approve(next: ResolvedOptions): void {
     const all = installed()
-    refuseOverlap(intercept, all.filter((balancer) => balancer !== this))
-    if (this.#isOnTop) refuseLoops(backends, all.slice(0, Math.max(0, all.indexOf(this))))
+    refuseOverlap(next, all.filter((balancer) => balancer !== this))
+    if (this.#isOnTop) refuseLoops(next, all.slice(0, Math.max(0, all.indexOf(this))))
   }
 }
 
@@ -97,8 +115,8 @@ function setInstalled(balancers: readonly PriorityBalancer[]): void {
 }
 
 /** Two balancers for one URL would each retry what the other gives up. */
-function refuseOverlap(intercept: readonly string[], others: readonly PriorityBalancer[]): void {
-  for (const href of intercept) {
+function refuseOverlap({ intercept }: ResolvedOptions, others: readonly PriorityBalancer[]): void {
+  for (const { href } of intercept) {
     const taken = findOverlap(href, others)
     if (taken !== undefined) {
       throw new InstallError(`intercept: ${href} is balanced already, by a balancer that was installed for ${taken}. Uninstall that one first, or change it with update().`)
@@ -107,8 +125,8 @@ function refuseOverlap(intercept: readonly string[], others: readonly PriorityBa
 }
 
 /** What one balancer has decided on, the one below it would decide on anew, and send a backend's own credential to another backend. */
-function refuseLoops(backends: readonly string[], below: readonly PriorityBalancer[]): void {
-  backends.forEach((url, index) => {
+function refuseLoops({ backends }: ResolvedOptions, below: readonly PriorityBalancer[]): void {
+  backends.forEach(({ url }, index) => {
     const taken = findOverlap(url, below)
     if (taken !== undefined) {
       throw new InstallError(`backends[${index}].url: ${url} is balanced already, by a balancer that was installed for ${taken} and would send these requests elsewhere. Uninstall that one first, or pass a \`dispatcher\` of your own.`)
@@ -134,7 +152,7 @@ function seesFetch(balancer: PriorityBalancer): boolean {
   let seen = false
   balancer.dispatch = (_opts, handler) => {
     seen = true
-    return refuse(fromUndici(handler), new InstallError('Asked only whether fetch gets here.'))
+    return refuse(handler as unknown as AnyHandler, new InstallError('Asked only whether fetch gets here.'))
   }
   globalThis.fetch(PROBE_URL).catch(() => {})
   // The method of the class again.

@@ -4,7 +4,7 @@
  */
 import { readConfigFile } from './options/config-file.js'
 import { InvalidOptionsError } from './errors.js'
-import { install } from './install.js'
+import { installResolved } from './install.js'
 
 const VARIABLE = 'OPENAI_LOADBALANCER_CONFIG'
 
@@ -12,4 +12,4 @@ const file = process.env[VARIABLE]
 if (file === undefined || file === '') {
   throw new InvalidOptionsError(`The environment variable ${VARIABLE}`, 'must name a JSON file with the options', 'nothing')
 }
-install(readConfigFile(file, process.env))
+installResolved(readConfigFile(file, process.env).resolved)

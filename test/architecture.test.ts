@@ -4,8 +4,7 @@ import { readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import * as rules from './support/architecture-rules.js'
-import { readSourceFile, readSourceFiles } from './support/source-files.js'
-import type { SourceFile } from './support/source-files.js'
+import { readSourceFile, readSourceFiles, type SourceFile } from './support/source-files.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const src = readSourceFiles(root, 'src')

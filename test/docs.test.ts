@@ -6,11 +6,11 @@ import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Dispatcher } from 'undici'
-import { MAX_WAITERS } from '../src/core/wait-room.js'
 import { BalancerClosedError, CredentialError, InstallError, InvalidOptionsError } from '../src/errors.js'
 import { resolveOptions } from '../src/options/index.js'
 import { makeThrottledAnswer } from '../src/request/own-answers.js'
-import { DIFFERENCES, SHOWN_ELSEWHERE } from './integration/transparency/differences.js'
+import { DIFFERENCES, SHOWN_ELSEWHERE } from './compliance/transparency/differences.js'
+import { MOST_WAITERS } from './support/pool-kit.js'
 import { compileBlocks } from './support/compile-blocks.js'
 import { codeSpans, findSection, readCodeBlocks, readSections, readTable } from './support/markdown.js'
 import * as checks from './support/readme-checks.js'
@@ -143,7 +143,7 @@ describe('the README', () => {
   })
 
   test('states how many requests may wait', () => {
-    assert.ok(findSection(readme, 'Waiting').includes(`At most ${MAX_WAITERS.toLocaleString('en-US')} requests wait`))
+    assert.ok(findSection(readme, 'Waiting').includes(`At most ${MOST_WAITERS.toLocaleString('en-US')} requests wait`))
   })
 
   test('names the differences from a bare Agent that tests allow, and no other', () => {
@@ -222,7 +222,7 @@ describe('the changelog', () => {
   test('keeps to its form: the version of the manifest with its date, and behaviour changes under a heading of their own', () => {
     const titles = readSections(changelog).map(({ title }) => title)
     assert.ok(titles.includes(`[${manifest.version}] - 2026-11-22`), titles.join(', '))
-    assert.ok(titles.indexOf('Behaviour changes') > titles.indexOf(`[${manifest.version}] - 2026-11-22`))
+    assert.ok(titles.lastIndexOf('Behaviour changes') > titles.indexOf(`[${manifest.version}] - 2026-11-22`))
     const known = new Set(['Added', 'Changed', 'Deprecated', 'Removed', 'Fixed', 'Security', 'Behaviour changes'])
     assert.deepEqual(readSections(changelog).filter(({ level, title }) => level === 3 && !known.has(title)).map(({ title }) => title), [])
   })

@@ -118,7 +118,7 @@ describe("a caller's logger", () => {
     logger.warn({}, '2')
     logger.info({}, '3')
     assert.deepEqual(broken.lines, [['info', {}, '3']])
-    assert.match((await warning).message, /logger given to openai-priority-loadbalancer throws.*disk full/)
+    assert.match((await warning).message, /logger of openai-priority-loadbalancer throws.*disk full/)
   })
 
   test('may throw something that is no error, and from isLevelEnabled, which then counts as not enabled', async () => {

@@ -1,5 +1,5 @@
 /**
- * `npm run test:undici8`: the integration tests with undici 8 as the peer, instead of undici 7. On a Node that undici 8
+ * `npm run test:undici8`: the tests over sockets with undici 8 as the peer, instead of undici 7. On a Node that undici 8
  * does not run on, with Node 24 from the npm registry.
  */
 import { spawnSync } from 'node:child_process'
@@ -16,7 +16,8 @@ const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
 const isNewEnough = major > 22 || (major === 22 && minor >= 19)
 const node = isNewEnough ? process.execPath : (await findNode('24')).path
 
-const files = readdirSync(join(root, 'test', 'integration')).filter((file) => file.endsWith('.test.ts')).map((file) => join('test', 'integration', file))
+const files = ['compliance', 'clients', 'integration', 'regressions'].flatMap((folder) =>
+  readdirSync(join(root, 'test', folder)).filter((file) => file.endsWith('.test.ts')).map((file) => join('test', folder, file)))
 const { status, error } = spawnSync(
   node, ['--import', './test/support/swap-undici.mjs', '--import', 'tsx', '--test', '--test-reporter=spec', `--test-timeout=${FILE_TIMEOUT_MS}`, ...files],
   { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] },

@@ -67,7 +67,7 @@ function readCredential(options: BalancerOptions, index: number): PooledBackend[
  * @throws UsageError or InvalidOptionsError
  */
 function readRealOptions(source: NonNullable<Settings['real']>, env: NodeJS.ProcessEnv): BalancerOptions {
-  return source.kind === 'file' ? readConfigFile(source.path, env) : { backends: readEnvironment(env) }
+  return source.kind === 'file' ? readConfigFile(source.path, env).given : { backends: readEnvironment(env) }
 }
 
 function readEnvironment(env: NodeJS.ProcessEnv): BackendOptions[] {

@@ -1,3 +1,7 @@
+/**
+ * What an answer means decides where the request goes next and who is left alone; its status alone says only half of it. All of
+ * that is decided here, and nowhere else.
+ */
 import { isRetryHeader, type RetryHint } from './retry-after.js'
 import type { OutcomeClass } from './types.js'
 
@@ -11,7 +15,7 @@ export function mayBeThrottled(status: number): boolean {
  * backend that speaks, not a broken one.
  *
  * @param hint what `readRetryAfter` found in the headers.
- * @param ownsCredential whether we added the credential: a refusal is then ours to mend, else it is the caller's answer.
+ * @param ownsCredential whether we added the credential: a refusal is then ours to put right, else it is the caller's answer.
  */
 export function classify(status: number, hint: RetryHint | undefined, ownsCredential: boolean): OutcomeClass {
   if (status < 400) return 'success'

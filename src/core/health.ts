@@ -1,4 +1,7 @@
-import { backoffMs } from './backoff.js'
+/**
+ * When a backend that fails is left alone, and when it is tried again. A backend that is down must not cost every request an
+ * attempt; one that is well again must be found out soon, and by one request, not by all of them at once.
+ */
 
 /*
  *                      second failure in a row, or unreachable,
@@ -52,8 +55,14 @@ export type HealthEvent = 'success' | EjectionReason | 'probe' | 'release'
 /** One bad answer may be the request's own fault (a malformed one is answered 500 by Azure); two in a row hardly are. */
 const FAILURES_TO_EJECT = 2
 
-/** A wrong key is mended by people. A minute keeps the noise down and still notices within one. */
+/** A wrong key is replaced by people. A minute keeps the noise down and still notices within one. */
 const MISCONFIGURED_MS = 60_000
+
+/** Most failures (a restart, a lost connection, one bad minute of DNS) are over soon, so the first probe comes within this. */
+const FIRST_BACKOFF_MS = 500
+
+/** A dead backend costs its probe one failed attempt. At 15 s, a mean of 7.5 s, that is one request in hundreds at 40 a second. */
+export const LONGEST_BACKOFF_MS = 15_000
 
 /** Shared, so that a success on a healthy backend allocates nothing. */
 export const AVAILABLE: Available = Object.freeze({ kind: 'available', failures: 0 })
@@ -94,4 +103,16 @@ function fail(state: Health, reason: EjectionReason, isProbe: boolean, now: numb
 function eject(ejections: number, reason: EjectionReason, now: number, random: () => number): Ejected {
   const forMs = reason === 'misconfigured' ? MISCONFIGURED_MS : backoffMs(ejections, random())
   return { kind: 'ejected', until: now + forMs, ejections, reason }
+}
+
+/**
+ * How long a backend that failed is left alone: uniform between 0 and a bound that doubles with each ejection in a row
+ * ("full jitter": processes that saw the same failure must not probe in step).
+ *
+ * @param ejections how many ejections in a row, this one included; from 1.
+ * @param random uniform in [0, 1).
+ * @returns milliseconds.
+ */
+function backoffMs(ejections: number, random: number): number {
+  return random * Math.min(LONGEST_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** (ejections - 1))
 }

@@ -1,58 +1,107 @@
 /**
- * Notices a backend that has become slow: no error, no 429, only ten times the time to response headers (a brownout).
- * All but one request at a time then go elsewhere, as long as there is an elsewhere; the one that stays tells when it
- * is over. Each backend is measured against itself, for a distant region or a larger model is not a slow one.
+ * Among equals the faster one should get more of the work, and one that has become slow little: no error, no 429, only
+ * several times the time to response headers (a brownout, a distant region, a crowded machine). It keeps a little all the
+ * same, or nobody would notice that it has recovered.
  *
- * Only successes count: a 429 comes at once, and would make a backend that refuses everything look fast.
+ * Only successes count: a 429 comes at once, and would make a backend that refuses everything look fast. Long prompts take
+ * longer, so requests are compared with those of their size.
  */
 
-/** Between "streamed" (headers with the first token) and "not" (with the last) lies a factor of ten for one request, but on average of a mix far less. */
-const SLOW_FACTOR = Math.log(4)
-/** Well again at half of that, so that it does not flap. */
-const WELL_FACTOR = Math.log(2)
+/** Upper bounds of the size classes, in bytes of the body; about 1,000, 4,000 and 16,000 tokens of text. */
+const SIZES = [4_096, 16_384, 65_536] as const
 
-/** Share of the newest answer in the recent mean: about the last eight count, of which no single one makes a backend slow. */
-const RECENT_SHARE = 1 / 8
-
-/** The usual time forgets in ten minutes: a brownout is shorter, and what lasts longer is the new usual. */
-const USUAL_MS = 600_000
+/** Share of the newest answer in the mean: the last eight or so count, of which no single one makes a backend slow. */
+const NEWEST_SHARE = 1 / 8
 
 /**
- * Whoever answers within a tenth of a second is quick, whatever it was before: nobody notices a few milliseconds that
- * became fifty because a machine is busy, and to leave the first priority for them would cost money.
+ * Two in a row that are out of the usual range on the same side are no accident: they count for half each. So a backend that
+ * turns from 200 to 700 ms is known after four answers, where the mean alone takes fifteen; where streamed and unstreamed
+ * answers differ tenfold, nothing is out of the usual range.
+ */
+const SURPRISE_SHARE = 1 / 2
+const SURPRISES = 2
+/** So many usual deviations are out of the range, and the least that a deviation is taken for: a tenth. */
+const SURPRISING = 2
+const LEAST_DEVIATION = 0.1
+
+/** A slow backend is rarely asked, and known to have recovered by its last answers: beside a faster one what is ten seconds old counts a third. */
+const MEMORY_MS = 10_000
+
+/** Before so many answers nothing is known. */
+const LEAST_ANSWERS = 10
+
+/**
+ * Nobody notices a few milliseconds that became fifty because a machine is busy: who answers within a tenth of a second
+ * is quick.
  */
 const QUICK_MS = 100
-const QUICK = Math.log(QUICK_MS)
 
-/** Before so many answers nothing is usual. */
-const LEAST_ANSWERS = 30
+/** Chance alone makes equals differ by so much. */
+const TOLERANCE = 1.25
 
-export class LatencyGuard {
-  // Means of logarithms: times to headers are lognormal, and one answer of a minute is one answer.
-  #recent = 0
-  #usual = 0
-  #answers = 0
-  #answeredAt = 0
-  #isSlow = false
+/** Enough for news of a recovery, in one of 33 requests. */
+const LEAST_SPEED = 0.03
 
-  get isSlow(): boolean {
-    return this.#isSlow
+/** How often the fastest of all is looked for again, in milliseconds. With a thousand backends that costs 10 microseconds. */
+export const FASTEST_KEEPS_MS = 100
+
+/** The class that a body of this size belongs to. */
+export function sizeClassOf(bodyBytes: number): number {
+  let size = 0
+  while (size < SIZES.length && bodyBytes >= SIZES[size]!) size++ // below the length
+  return size
+}
+
+export const SIZE_CLASSES = SIZES.length + 1
+
+/** What is known of one size of requests. */
+class Usual {
+  answers = 0
+  ms = NaN
+  // Of logarithms, since times to headers are lognormal, and one answer of a minute is one answer.
+  #mean = 0
+  #deviation = 0
+  /** In a row, above the range; below it where negative. */
+  #surprises = 0
+  #answeredAt = -Infinity
+
+  observe(latencyMs: number, now: number): void {
+    const time = Math.log(Math.max(QUICK_MS, latencyMs))
+    this.answers++
+    const difference = this.answers === 1 ? 0 : time - this.#mean
+    const share = this.answers < LEAST_ANSWERS ? 1 / this.answers : this.#shareOf(difference, now)
+    const deviation = Math.min(Math.abs(difference), this.answers < LEAST_ANSWERS ? Infinity : SURPRISING * Math.max(LEAST_DEVIATION, this.#deviation))
+    this.#mean = this.answers === 1 ? time : this.#mean + difference * share
+    this.#deviation += (deviation - this.#deviation) * Math.max(NEWEST_SHARE, 1 / this.answers)
+    this.#answeredAt = now
+    if (this.answers >= LEAST_ANSWERS) this.ms = Math.exp(this.#mean)
   }
+
+  #shareOf(difference: number, now: number): number {
+    const isSurprise = Math.abs(difference) > SURPRISING * Math.max(LEAST_DEVIATION, this.#deviation)
+    const side = Math.sign(difference)
+    this.#surprises = !isSurprise ? 0 : Math.sign(this.#surprises) === side ? this.#surprises + side : side
+    if (Math.abs(this.#surprises) >= SURPRISES) return SURPRISE_SHARE
+    return side > 0 ? NEWEST_SHARE : Math.max(NEWEST_SHARE, 1 - Math.exp((this.#answeredAt - now) / MEMORY_MS))
+  }
+}
+
+/** The usual time to headers of one scope on one backend. */
+export class Latency {
+  readonly #usual: Usual[] = []
 
   /** A success. @param latencyMs from sending to response headers. */
-  observe(latencyMs: number, now: number): void {
-    const time = latencyMs > QUICK_MS ? Math.log(latencyMs) : QUICK
-    this.#answers++
-    const passed = Math.max(0, now - this.#answeredAt)
-    this.#answeredAt = now
-    this.#recent += (time - this.#recent) * Math.max(RECENT_SHARE, 1 / this.#answers)
-    this.#usual += (time - this.#usual) * Math.max(1 / this.#answers, passed / (passed + USUAL_MS))
-    const factor = this.#recent - this.#usual
-    this.#isSlow = this.#answers >= LEAST_ANSWERS && factor > (this.#isSlow ? WELL_FACTOR : SLOW_FACTOR)
+  observe(sizeClass: number, latencyMs: number, now: number): void {
+    (this.#usual[sizeClass] ??= new Usual()).observe(latencyMs, now)
   }
 
-  /** @param inFlight requests that are on the backend already. @returns whether one more had better go elsewhere. */
-  spills(inFlight: number): boolean {
-    return this.#isSlow && inFlight > 0
+  /** In milliseconds; NaN while too little is known. */
+  usualMs(sizeClass: number): number {
+    return this.#usual[sizeClass]?.ms ?? NaN
   }
+}
+
+/** What is left of a backend's weight, by how its usual time compares with that of the fastest of its equals. */
+export function speedOf(usualMs: number, fastestMs: number): number {
+  return usualMs > TOLERANCE * fastestMs ? Math.max(LEAST_SPEED, (fastestMs / usualMs) ** 2) : 1
 }

@@ -1,10 +1,13 @@
-import { readDuration, readNumber, readText, type HeaderValue } from './header-values.js'
-import { HeaderReader } from './headers.js'
+/**
+ * A backend that refuses says in one of seven headers when to come back, in one of five notations: which of them to believe,
+ * and how to read it.
+ */
+import { HeaderReader, readDuration, readNumber, readText, type HeaderValue } from './headers.js'
 import type { CooldownSource, ResponseHeaders, System } from './types.js'
 
 /** How long an answer asks to be left alone, and which header said so. */
 export interface RetryHint {
-  /** Within [0, maxCooldownMs]. */
+  /** Milliseconds, 0 or more. */
   readonly ms: number
   readonly source: Exclude<CooldownSource, 'default'>
 }
@@ -25,19 +28,18 @@ const ABSURD_MS = 365 * 24 * 3_600_000
  * with a fraction, or a date: RFC 9110 section 10.2.3), then `x-ratelimit-reset-*` of the limits whose `remaining` is 0,
  * the longer where both are. Negative, empty, past, absurd and unreadable values count as absent. Never throws.
  *
- * @param maxMs upper bound of the result, in milliseconds.
  * @returns `undefined` when no header says anything.
  */
-export function readRetryAfter(headers: ResponseHeaders, maxMs: number, system: Pick<System, 'wallNow'>): RetryHint | undefined {
+export function readRetryAfter(headers: ResponseHeaders, system: Pick<System, 'wallNow'>): RetryHint | undefined {
   const values = reader.read(headers)
   if (values === undefined) return undefined
   const [exactMs, azureMs, seconds, remainingRequests, resetRequests, remainingTokens, resetTokens] = values
-  return toHint(readNumber(exactMs), 'retry-after-ms', maxMs)
-    ?? toHint(readNumber(azureMs), 'x-ms-retry-after-ms', maxMs)
-    ?? toHint(readSecondsOrDate(seconds, system), 'retry-after', maxMs)
+  return toHint(readNumber(exactMs), 'retry-after-ms')
+    ?? toHint(readNumber(azureMs), 'x-ms-retry-after-ms')
+    ?? toHint(readSecondsOrDate(seconds, system), 'retry-after')
     ?? longer(
-      isUsedUp(remainingRequests) ? toHint(readDuration(resetRequests), 'x-ratelimit-reset-requests', maxMs) : undefined,
-      isUsedUp(remainingTokens) ? toHint(readDuration(resetTokens), 'x-ratelimit-reset-tokens', maxMs) : undefined,
+      isUsedUp(remainingRequests) ? toHint(readDuration(resetRequests), 'x-ratelimit-reset-requests') : undefined,
+      isUsedUp(remainingTokens) ? toHint(readDuration(resetTokens), 'x-ratelimit-reset-tokens') : undefined,
     )
 }
 
@@ -46,8 +48,8 @@ export function isRetryHeader(source: CooldownSource): boolean {
   return source === 'retry-after-ms' || source === 'x-ms-retry-after-ms' || source === 'retry-after'
 }
 
-function toHint(ms: number, source: RetryHint['source'], maxMs: number): RetryHint | undefined {
-  return ms >= 0 && ms <= ABSURD_MS ? { ms: Math.min(ms, maxMs), source } : undefined
+function toHint(ms: number, source: RetryHint['source']): RetryHint | undefined {
+  return ms >= 0 && ms <= ABSURD_MS ? { ms: Math.min(ms), source } : undefined
 }
 
 function longer(a: RetryHint | undefined, b: RetryHint | undefined): RetryHint | undefined {

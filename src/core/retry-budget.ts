@@ -1,11 +1,13 @@
+/**
+ * Where everything fails, each request would be tried on one backend after the other: the load on backends that are already
+ * down would be multiplied by their number, just when they can bear it least. Retries after failures are therefore paid for,
+ * out of an account that requests fill.
+ */
+
 /** What was earned is kept for one to two of these: long enough for an outage to show, short enough that a quiet night buys no storm. */
 const EPOCH_MS = 10_000
 
-/**
- * How many retries after failures may be added to the traffic: a share of the requests, and a few a second for a process
- * that has little traffic. Where everything fails, unbounded retries multiply the load on backends that are already
- * down by the number of backends; this bounds the factor to `1 + ratio`.
- */
+/** A share of the requests, and a few a second for a process that has little traffic: the factor is at most `1 + ratio`. */
 export class RetryBudget {
   readonly ratio: number
   readonly minPerSecond: number

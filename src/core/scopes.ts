@@ -1,8 +1,13 @@
+/**
+ * Limits belong to a deployment or model, not to a whole backend: one that is full says nothing of its neighbour. So
+ * cooldowns, pace and counters are kept per scope and backend. Callers and backends may have different names for one
+ * scope (`models`): this table connects them, and forgets what is no longer used, since callers may invent names without end.
+ */
 import { ScopeState, type Backend } from './backend.js'
+import { Candidates } from './candidates.js'
 import type { Pacer } from './pacing/pacer.js'
-import { Survey } from './candidates.js'
-import type { BackendConfig } from './types.js'
-import { WaitQueue } from './queue.js'
+import { Promises } from './places.js'
+import { Queue } from './queue.js'
 
 /** A scope that was not used for so long is forgotten: ten times the longest rate-limit window (a minute) of the services. */
 const FORGET_AFTER_MS = 10 * 60_000
@@ -10,49 +15,53 @@ const FORGET_AFTER_MS = 10 * 60_000
 /** Looking for forgotten scopes costs a pass over all of them; once a minute that is nothing. */
 const SWEEP_EVERY_MS = 60_000
 
-/** All that the requests of one scope meet: where the scope stands on every backend, and who waits for it. */
-export class Lane {
+/** All that the requests of one scope meet: where it stands on every backend, and who waits for it. */
+export class Scope {
   /** As the caller names it. */
-  readonly scope: string
-  /** By the backends' positions in the roster; `undefined` where the scope was never used. */
+  readonly name: string
+  /** By the backends' positions; `undefined` where the scope was never used. */
   states: (ScopeState | undefined)[] = []
-  readonly queue = new WaitQueue()
+  readonly queue: Queue
   /** Who is neither out nor cooling down; kept from pick to pick. */
-  readonly ready = new Survey()
+  readonly ready = new Candidates()
+  /** Places that callers who were sent away were told of. */
+  readonly promises = new Promises()
   usedAt = -Infinity
 
-  constructor(scope: string) {
-    this.scope = scope
+  constructor(name: string) {
+    this.name = name
+    this.queue = new Queue(name)
   }
 }
 
-/** The lanes of a pool. Finding one costs a comparison of strings, so that no backend has to look anything up by name. */
-export class Lanes<B extends BackendConfig> {
+/** The table of scopes. */
+export class Scopes {
   readonly #createPacer: () => Pacer | undefined
-  readonly #lanes = new Map<string, Lane>()
-  #backends: readonly Backend<B>[]
-  #last = new Lane('')
+  readonly #scopes = new Map<string, Scope>()
+  #backends: readonly Backend[]
+  #last = new Scope('')
   #sweepAt: number
 
-  constructor(backends: readonly Backend<B>[], createPacer: () => Pacer | undefined, now: number) {
+  constructor(backends: readonly Backend[], createPacer: () => Pacer | undefined, now: number) {
     this.#createPacer = createPacer
     this.#backends = backends
-    this.#lanes.set('', this.#last)
+    this.#scopes.set('', this.#last)
     this.#sweepAt = now + SWEEP_EVERY_MS
   }
 
-  of(scope: string, now: number): Lane {
+  /** By the caller's name for it. */
+  of(name: string, now: number): Scope {
     if (now >= this.#sweepAt) this.#sweep(now)
-    if (this.#last.scope !== scope) this.#last = this.#lanes.get(scope) ?? this.#open(scope)
+    if (this.#last.name !== name) this.#last = this.#scopes.get(name) ?? this.#open(name)
     this.#last.usedAt = now
     return this.#last
   }
 
   /** The scope's state on a backend that is about to be used. */
-  stateOn(backend: Backend<B>, lane: Lane, now: number): ScopeState {
-    const known = lane.states[backend.index]
+  stateOn(backend: Backend, scope: Scope, now: number): ScopeState {
+    const known = scope.states[backend.index]
     if (known !== undefined) return known
-    const name = backend.scopeName(lane.scope)
+    const name = backend.scopeName(scope.name)
     let state = backend.scopes.get(name)
     if (state === undefined) {
       state = new ScopeState(name, this.#createPacer(), now)
@@ -63,9 +72,9 @@ export class Lanes<B extends BackendConfig> {
   }
 
   /** After an update the backends' positions, and what they call a scope, are others. */
-  rebase(backends: readonly Backend<B>[]): void {
+  rebase(backends: readonly Backend[]): void {
     this.#backends = backends
-    for (const lane of this.#lanes.values()) this.#connect(lane)
+    for (const scope of this.#scopes.values()) this.#connect(scope)
   }
 
   /** Pacing was switched on or off: what was learned before goes. */
@@ -75,32 +84,32 @@ export class Lanes<B extends BackendConfig> {
     }
   }
 
-  #open(scope: string): Lane {
-    const lane = new Lane(scope)
-    this.#connect(lane)
-    this.#lanes.set(scope, lane)
-    return lane
+  #open(name: string): Scope {
+    const scope = new Scope(name)
+    this.#connect(scope)
+    this.#scopes.set(name, scope)
+    return scope
   }
 
-  #connect(lane: Lane): void {
-    lane.states = this.#backends.map((backend) => backend.scopes.get(backend.scopeName(lane.scope)))
+  #connect(scope: Scope): void {
+    scope.states = this.#backends.map((backend) => backend.scopes.get(backend.scopeName(scope.name)))
   }
 
   /** Callers may know one deployment by several names, all of which share its limits: but only where the backend renames any. */
-  #connectState(backend: Backend<B>, name: string, state: ScopeState | undefined): void {
+  #connectState(backend: Backend, name: string, state: ScopeState | undefined): void {
     // Gone with an update while its last request was on its way here.
     if (backend.index < 0) return
-    const lanes = backend.config.models === undefined ? [this.#lanes.get(name)] : this.#lanes.values()
-    for (const lane of lanes) {
-      if (lane !== undefined && backend.scopeName(lane.scope) === name) lane.states[backend.index] = state
+    const scopes = backend.config.models === undefined ? [this.#scopes.get(name)] : this.#scopes.values()
+    for (const scope of scopes) {
+      if (scope !== undefined && backend.scopeName(scope.name) === name) scope.states[backend.index] = state
     }
   }
 
   #sweep(now: number): void {
     this.#sweepAt = now + SWEEP_EVERY_MS
     const before = now - FORGET_AFTER_MS
-    for (const [scope, lane] of this.#lanes) {
-      if (lane.usedAt < before && lane.queue.length === 0 && lane !== this.#last) this.#lanes.delete(scope)
+    for (const [name, scope] of this.#scopes) {
+      if (scope.usedAt < before && scope.queue.length === 0 && scope !== this.#last) this.#scopes.delete(name)
     }
     for (const backend of this.#backends) {
       for (const [name, state] of backend.scopes) {

@@ -1,56 +1,114 @@
 /**
- * How those who wait are let go when a cooldown is over. Not all at once: the backend said when it can take *one* request
- * again, and a crowd would mostly be refused, each of it one attempt poorer. So they go in rounds, of one, one, two,
- * four, eight and so on, until somebody is refused again. Pace takes over as soon as there is one.
+ * How a backend that said no is opened again. Not to all who wait at once: it said when it can take *one* request, and a
+ * crowd would mostly be refused, each of it one attempt poorer (without this, 10 to 30 429s for each success). So those who
+ * wait go one at a time at first, half a one more for each that was not refused: 1, 1.5, 2 ... until nobody counts any more.
+ *
+ * That takes knowing what was *admitted*, long before an answer is there: a refusal comes within a round trip, the headers of
+ * an answer may take ten seconds. So a request that was not refused in three of a refusal's usual round trips was let in.
+ * (Tried: a random delay after each cooldown, doubled on repeats. It serves fewer, since a window that is open is not used.)
  */
+import type { PacedAttempt } from './pacing/pacer.js'
 
-/** A refusal comes at once, and takes as long as the last one did: whoever is not refused in twice that time was let in. */
-const REFUSALS = 2
+/** An attempt of which it is not known yet whether the backend took it. The pool's attempt is one. */
+export interface Undecided extends PacedAttempt {
+  isUndecided: boolean
+  /** The next one that went out. */
+  nextUndecided: Undecided | undefined
+}
+
+/** Round trips after which a refusal would be here. One is the usual; the third is for those that take twice as long as others. */
+const REFUSALS = 3
+
+/** A refusal's round trip, in milliseconds, until one was seen. They take 5 to 60 ms within a continent. */
+const ASSUMED_REFUSAL_MS = 50
+
+/** Share of the newest refusal in the mean. */
+const REFUSAL_SHARE = 1 / 5
 
 /** Where refusals come within a millisecond (a server on the same machine), an answer that is not here yet still says nothing. */
-const SHORTEST_ROUND_MS = 5
+const SHORTEST_DECISION_MS = 5
 
-/** What took longer was not the backend's refusing but our sending; a backend that is open does not stay unused for it. */
-const LONGEST_ROUND_MS = 1_000
+/** What one admission adds to the number of those who may be undecided, and from where on there is no limit. */
+const GROWTH = 0.5
+const WIDE_OPEN = 64
 
-/** A backend that takes one request at a time again is not pressed by two at once: each would be refused. */
-const ROUNDS_OF_ONE = 2
+/** When a request reaches the backend, as a part of a refusal's round trip: the way there, and not yet the way back. */
+const WAY_THERE = 0.4
 
-export class Reopening {
-  readonly #openedAt: number
-  readonly #roundMs: number
-  #rounds = 0
-  #beganAt = -Infinity
-  /** How many of this round are out without being known to be admitted. */
-  #unknown = 0
+export class SlowStart {
+  /** How many attempts are neither admitted nor refused. */
+  #undecided = 0
+  /** How many may be. */
+  #width = Infinity
+  #refusalMs = ASSUMED_REFUSAL_MS
+  // In the order in which they went out, those among them that were decided since.
+  #head: Undecided | undefined
+  #tail: Undecided | undefined
 
-  /** @param refusalMs how long the refusal took that came just now. */
-  constructor(refusalMs: number, now: number) {
-    this.#openedAt = now
-    this.#roundMs = Math.min(LONGEST_ROUND_MS, Math.max(SHORTEST_ROUND_MS, REFUSALS * refusalMs))
-  }
-
-  /** Milliseconds until one more of those who wait may go. */
+  /** Milliseconds until one more of those who can wait may go; 0: now. */
   waitMs(now: number): number {
-    const size = 2 ** Math.max(0, this.#rounds - ROUNDS_OF_ONE + 1)
-    return this.#unknown < size ? 0 : Math.max(0, this.#beganAt + this.#roundMs - now)
+    if (this.#undecided + 1 <= this.#width || this.#head === undefined) return 0
+    return Math.max(0, this.#head.startedAt + this.#decisionMs - now)
   }
 
-  /** One of those who waited goes. */
-  sent(now: number): void {
-    // Counted from its first request, or a steady stream of answers and new requests would never let a round end.
-    if (this.#unknown > 0 && now - this.#beganAt >= this.#roundMs) this.#endRound()
-    if (this.#unknown === 0) this.#beganAt = now
-    this.#unknown++
+  /** When the attempt reached the backend, roughly. */
+  arrivedAt(attempt: Undecided): number {
+    return attempt.startedAt + WAY_THERE * this.#refusalMs
   }
 
-  /** One of those who waited was not refused. @param sentAt those who were sent before the refusal tell nothing of what came after it. */
-  admitted(sentAt: number): void {
-    if (sentAt >= this.#openedAt && this.#unknown > 0 && --this.#unknown === 0) this.#endRound()
+  sent(attempt: Undecided): void {
+    attempt.isUndecided = true
+    this.#undecided++
+    if (this.#tail === undefined) this.#head = attempt
+    else this.#tail.nextUndecided = attempt
+    this.#tail = attempt
   }
 
-  #endRound(): void {
-    this.#rounds++
-    this.#unknown = 0
+  /** @returns an attempt that would have been refused by now, if it were to be: to be called until there is none. */
+  takeAdmitted(now: number): Undecided | undefined {
+    const head = this.#head
+    if (head === undefined || head.startedAt + this.#decisionMs > now) return undefined
+    this.#admit(head)
+    return head
+  }
+
+  /** Headers are there. @returns whether that is news. */
+  admitted(attempt: Undecided): boolean {
+    if (!attempt.isUndecided) return false
+    this.#admit(attempt)
+    return true
+  }
+
+  /** It was refused. */
+  refused(attempt: Undecided, refusalMs: number): void {
+    this.failed(attempt)
+    this.#refusalMs += (refusalMs - this.#refusalMs) * REFUSAL_SHARE
+    this.#width = 1
+  }
+
+  /** It ended in a way that says nothing of limits. */
+  failed(attempt: Undecided): void {
+    if (!attempt.isUndecided) return
+    attempt.isUndecided = false
+    this.#undecided--
+    this.#dropDecided()
+  }
+
+  get #decisionMs(): number {
+    return Math.max(SHORTEST_DECISION_MS, REFUSALS * this.#refusalMs)
+  }
+
+  #admit(attempt: Undecided): void {
+    this.failed(attempt)
+    this.#width = this.#width >= WIDE_OPEN ? Infinity : this.#width + GROWTH
+  }
+
+  #dropDecided(): void {
+    while (this.#head?.isUndecided === false) {
+      const next: Undecided | undefined = this.#head.nextUndecided
+      this.#head.nextUndecided = undefined
+      this.#head = next
+    }
+    if (this.#head === undefined) this.#tail = undefined
   }
 }

@@ -1,6 +1,6 @@
 /**
- * The words that the core and its callers share. Nothing here knows of undici, promises or sockets: time, chance
- * and timers are handed in, so that every decision can be replayed in a test or in a simulator.
+ * The words that the core and its callers share. Nothing here knows of undici or sockets: time, chance and timers are
+ * handed in, so that every decision can be replayed in a test or in a simulator.
  */
 
 /** A timer that can be called off. Calling it off twice, or after it fired, does nothing. */
@@ -20,7 +20,7 @@ export interface System {
   setTimer(callback: () => void, delayMs: number): Timer
 }
 
-/** What the core needs to know of a backend. The shell's own backend type extends it (URL, credential, ...). */
+/** A backend as it was configured. Decisions go by the first half; the second is carried along for who sends the requests. */
 export interface BackendConfig {
   /** Unique in its pool; what logs, status and events call it. */
   readonly name: string
@@ -34,13 +34,21 @@ export interface BackendConfig {
   readonly ownsCredential: boolean
   /** Deployment or model names as this backend knows them; limits belong to the name on the backend's side. */
   readonly models: Readonly<Record<string, string>> | undefined
+
+  /** `https://host`, with `:port` unless it is the scheme's own. */
+  readonly origin: string
+  /** `''` or `/openai/v1`: never a slash at the end. */
+  readonly basePath: string
+  /** Query parameters to set, as text. */
+  readonly query: readonly (readonly [string, string])[] | undefined
+  readonly credential: { readonly header: string; resolve(): string | Promise<string> } | undefined
 }
 
 /** The part of the options that the core acts on. Every duration in milliseconds. */
-export interface PoolConfig<B extends BackendConfig = BackendConfig> {
-  readonly backends: readonly B[]
+export interface PoolConfig {
+  readonly backends: readonly BackendConfig[]
   /** The backend that takes stateful paths. One of `backends`. */
-  readonly home: B
+  readonly home: BackendConfig
   /** Upper bound on the attempts of one request; `undefined`: one per backend; twice that, and at least 4, when `maxWaitMs` > 0. */
   readonly maxAttempts: number | undefined
   readonly maxWaitMs: number
@@ -49,31 +57,6 @@ export interface PoolConfig<B extends BackendConfig = BackendConfig> {
   readonly pacing: boolean
   readonly latencyGuard: boolean
   readonly retryBudget: { readonly ratio: number; readonly minPerSecond: number }
-}
-
-/**
- * One request of the caller, as the pool sees it. The shell's request object implements this interface itself, so
- * that nothing more is allocated. The fields under "the pool's own" start as given here and are then the pool's.
- */
-export interface PoolRequest {
-  /** Deployment or model; `''` when unknown: then the whole backend is the scope. */
-  readonly scope: string
-  /** Size of the request body in bytes as far as it is known, else 0: the base of the estimated token cost. */
-  readonly bodyBytes: number
-  /** Goes to the home backend and nowhere else (stateful paths). */
-  readonly pinned: boolean
-  /** The turn of a waiting request has come, or its wait is over: the shell calls `acquire` again. Never called from inside `acquire`. */
-  wake(): void
-
-  // The pool's own.
-  /** Attempts made so far. Starts at 0. */
-  attempts: number
-  /** The failed attempts since the last wait: their backends are not asked again before one. Starts `undefined`. */
-  tried: unknown[] | undefined
-  /** How the last attempt went. Starts `undefined`. */
-  lastOutcome: OutcomeClass | undefined
-  /** When the request began to wait for the first time. Starts `undefined`. */
-  waitingSince: number | undefined
 }
 
 /** Response headers as undici hands them over: parsed, with lower-case names, or raw name and value in turn. */
@@ -103,36 +86,22 @@ export type OutcomeClass = 'success' | 'answered' | 'throttled' | 'failed' | 'mi
  */
 export type AttemptEnd = 'completed' | 'connection' | 'timeout' | 'credential' | 'broken' | 'aborted'
 
-/** One try of one request on one backend; made by `acquire`, given back with `settle`. */
-export interface Attempt<B extends BackendConfig = BackendConfig> {
-  readonly kind: 'send'
-  readonly backend: B
-  /** 1 for the first attempt of a request. */
-  readonly number: number
-  /** Monotonic time of `acquire`. */
-  readonly startedAt: number
-}
-
-/** The answer of `acquire`. */
-export type Acquisition<B extends BackendConfig = BackendConfig> =
-  | Attempt<B>
-  /** Held: `request.wake()` will be called. `leave` takes the request out of the queue. */
-  | { readonly kind: 'wait' }
-  /** Nothing is available and at least one backend is merely throttled: answer 429 with this wait, in milliseconds (> 0). */
-  | { readonly kind: 'reject'; readonly retryAfterMs: number }
-  /** No further attempt: the caller gets the last real response or error. Never the answer for a first attempt. */
-  | { readonly kind: 'surface'; readonly reason: SurfaceReason }
-  /** The pool was closed. */
-  | { readonly kind: 'closed' }
-
-/** Why a failed attempt is not followed by another one. */
-export type SurfaceReason = 'attempts' | 'budget' | 'no-backend' | 'pinned'
+/**
+ * Why an attempt that did not work is not followed by another one.
+ * - `attempts`: `maxAttempts` are used up.
+ * - `budget`: the retry budget is.
+ * - `no-backend`: every other backend was tried, or is out.
+ * - `bound`: a stateful path belongs to the home backend and is not sent elsewhere.
+ * - `not-replayable`: the body was longer than `maxReplayBytes`, and a part of it is gone.
+ */
+export type SurfaceReason = 'attempts' | 'budget' | 'no-backend' | 'bound' | 'not-replayable'
 
 /** Where a cooldown's length came from. */
 export type CooldownSource =
   | 'retry-after-ms' | 'x-ms-retry-after-ms' | 'retry-after'
   | 'x-ratelimit-reset-requests' | 'x-ratelimit-reset-tokens' | 'default'
 
+/** `cooldown`: every scope that was used lately is cooling down. `ejected` and `probing`: see `health.ts`. */
 export type BackendState = 'available' | 'cooldown' | 'ejected' | 'probing'
 
 /** A snapshot of one scope on one backend. */
@@ -157,7 +126,6 @@ export interface BackendStatus {
   readonly url: string
   readonly priority: number
   readonly weight: number
-  /** `cooldown`: every scope that was used lately is cooling down. `ejected` / `probing`: see `health.ts`. */
   readonly state: BackendState
   /** Milliseconds until the backend may be used again as a whole; 0 when it may now. */
   readonly cooldownMs: number
@@ -185,8 +153,8 @@ export interface QueueStatus {
 export interface WaitStatus {
   /** Ended with a backend that takes the request. */
   readonly served: number
-  /** Ended otherwise: turned away after all, or aborted. */
-  readonly inVain: number
+  /** Ended otherwise: with a 429 after all, or aborted. */
+  readonly unserved: number
   /** Of those that were served, in milliseconds. */
   readonly totalMs: number
   readonly longestMs: number
@@ -195,29 +163,8 @@ export interface WaitStatus {
 export interface PoolStatus {
   /** Requests that are held for a backend right now. */
   readonly waiting: number
-  /** By scope; those without anybody in them are left out. */
+  /** By scope; empty ones are left out. */
   readonly queues: readonly QueueStatus[]
   readonly waits: WaitStatus
   readonly backends: readonly BackendStatus[]
-}
-
-/**
- * What the pool tells as it happens. A method that has nobody to tell does nothing and allocates nothing; the pool
- * allocates nothing to call one.
- */
-export interface PoolListener<B extends BackendConfig = BackendConfig> {
-  picked(request: PoolRequest, attempt: Attempt<B>): void
-  /** Response headers that are delivered: `success` or `answered`, or the last answer when nothing is left. */
-  answered(request: PoolRequest, attempt: Attempt<B>, status: number, latencyMs: number): void
-  /** The attempt did not work and the request goes on. `to` is the next backend, `undefined` when it has to wait. */
-  failover(request: PoolRequest, from: Attempt<B>, outcome: OutcomeClass, to: B | undefined): void
-  cooldown(backend: B, scope: string, cooldownMs: number, source: CooldownSource, status: number): void
-  ejected(backend: B, cooldownMs: number, reason: 'failed' | 'unreachable' | 'misconfigured'): void
-  /** `after`: what kept the backend (or the scope) out. */
-  readmitted(backend: B, scope: string | undefined, after: 'ejected' | 'cooldown'): void
-  waiting(request: PoolRequest, queueLength: number): void
-  /** A held request goes on, after so long. */
-  waited(request: PoolRequest, waitedMs: number, queueLength: number): void
-  /** The caller is told that nothing is available: a synthetic 429, or the last real answer or error. */
-  exhausted(request: PoolRequest, retryAfterMs: number | undefined, reason: SurfaceReason | 'throttled' | 'queue-full'): void
 }

@@ -1,9 +1,11 @@
-/** One backend, as it was configured: who it is, and with which credential it is spoken to. */
+/**
+ * Who a backend is and how it is spoken to. A request needs origin, path, names and credential in the form in which they
+ * are sent; a user writes a URL and a key. This is the one place where the one becomes the other.
+ */
 import type { BackendConfig } from '../core/types.js'
 import { parseBaseUrl, type BaseUrl } from './base-url.js'
 import { checkBoolean, checkInteger, checkNumber, describe, describeKind, joinPath, readOptions, readStrings } from './checks.js'
 import { readCredential, type Credential, type CredentialOption } from './credential.js'
-import { DEFAULTS } from './defaults.js'
 import { InvalidOptionsError } from '../errors.js'
 
 /** One backend among `backends`. */
@@ -70,13 +72,21 @@ export interface BackendOptions {
   home?: boolean | undefined
 }
 
+/** What the options of a backend are when they are not given; part of `DEFAULTS`. */
+export const BACKEND_DEFAULTS = Object.freeze({
+  /** A share without a unit: all backends of one priority get the same, unless it is said otherwise. */
+  weight: 1,
+  /** No backend has to be chosen: the first of the lowest priority number is the home then. */
+  home: false,
+})
+
 const KNOWN = ['url', 'priority', 'weight', 'name', 'apiKey', 'bearerToken', 'models', 'query', 'home'] as const
 
-/** Keeps sums and quotients of weights far from what a double cannot tell apart (2^53). */
+/** A share without a unit. Keeps sums and quotients of weights far from what a double cannot tell apart (2^53). */
 const MAX_WEIGHT = 1_000_000
 
 /** A backend whose options were checked. Frozen. */
-export class Backend implements BackendConfig {
+export class ConfiguredBackend implements BackendConfig {
   readonly name: string
   /** Base URL in normal form: `origin` and `basePath`. */
   readonly url: string
@@ -99,7 +109,7 @@ export class Backend implements BackendConfig {
 
   /** @throws InvalidOptionsError */
   constructor(options: unknown, path: string) {
-    const { weight = DEFAULTS.weight, home = DEFAULTS.home, ...given } = readOptions(options, path, KNOWN)
+    const { weight = BACKEND_DEFAULTS.weight, home = BACKEND_DEFAULTS.home, ...given } = readOptions(options, path, KNOWN)
     const base = parseBaseUrl(given.url, `${path}.url`)
     this.url = base.href
     this.origin = base.origin
@@ -128,7 +138,8 @@ export class Backend implements BackendConfig {
 
 function readName(value: unknown, path: string, fallback: string): string {
   if (value === undefined) return fallback
-  // A name stands in log lines and metrics labels: a line break in it could forge a line.
+  // A name stands in log lines and metrics labels: a line break in it could forge a line. 200 characters hold every
+  // host with a base path that is in use, which is the default name.
   if (typeof value === 'string' && /^[^\p{Cc}\p{Zl}\p{Zp}]{1,200}$/u.test(value) && value.trim() === value) return value
   throw new InvalidOptionsError(path, 'must be a string of 1 to 200 printable characters without white space around it', describe(value))
 }

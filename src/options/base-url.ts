@@ -1,4 +1,7 @@
-/** Base URLs: what a request's URL starts with, and what takes its place. */
+/**
+ * Base URLs: what a request's URL starts with, and what takes its place. Two spellings of one base (letter case of the
+ * host, a default port, a slash at the end) must be one, and no spelling may mean another base than the one that is read.
+ */
 import { describeUrl } from './checks.js'
 import { InvalidOptionsError } from '../errors.js'
 
@@ -26,7 +29,7 @@ export function parseBaseUrl(value: unknown, path: string): BaseUrl {
   }
   if (typeof value !== 'string' || value === '') return fail('must be a URL such as https://my-resource.openai.azure.com/openai/v1')
   if (/[\s\p{Cc}]/u.test(value)) return fail('must have no white space and no control characters')
-  // Not in the path either: of `https://user/secret@host` nobody can say which part was meant to be one.
+  // Not in the path either: of `https://user/secret@host` no reader can say which part was meant to be one.
   if (value.includes('@')) return fail('must have no user name or password (no @ at all): use apiKey or bearerToken')
   if (value.includes('\\')) return fail('must have no backslash')
   const written = value.includes('://') ? value : `https://${value}`

@@ -3,13 +3,12 @@
  * `InvalidOptionsError` that names the option, the rule and the value.
  */
 import { InvalidOptionsError } from '../errors.js'
-import { findNearest } from './nearest.js'
 import { MAX_TIMER_MS } from '../system.js'
 
 /** What the options object as a whole is called in messages. */
 export const OPTIONS = 'options'
 
-/** Longest piece of a received value in a message. */
+/** Longest piece of a received value in a message, in characters: one line of a terminal. */
 const MAX_SHOWN = 80
 
 /** A value as a message may show it: short, on one line, and never the inside of an object. */
@@ -134,4 +133,39 @@ function isObject(value: unknown): value is Record<string, unknown> {
 
 function isObjectOrFunction(value: unknown): value is Record<string, unknown> {
   return typeof value === 'function' || isObject(value)
+}
+
+/** Edits per letter of the known word; with more it is another word: `prio` is not `pacing`, while `maxwait` is still `maxWaitMs`. */
+const MAX_EDITS_PER_LETTER = 0.4
+
+/** The known word that takes the fewest edits, letter case aside; `undefined` when none is near. */
+export function findNearest<K extends string>(word: string, known: readonly K[]): K | undefined {
+  let nearest: K | undefined
+  let fewest = Infinity
+  for (const candidate of known) {
+    const edits = countEdits(word.toLowerCase(), candidate.toLowerCase())
+    if (edits < fewest && edits <= candidate.length * MAX_EDITS_PER_LETTER) {
+      nearest = candidate
+      fewest = edits
+    }
+  }
+  return nearest
+}
+
+/** Levenshtein distance, row by row. */
+function countEdits(from: string, to: string): number {
+  let previous = Array.from({ length: to.length + 1 }, (_, column) => column)
+  for (let row = 1; row <= from.length; row++) {
+    const current = [row]
+    for (let column = 1; column <= to.length; column++) {
+      const replaced = at(previous, column - 1) + (from[row - 1] === to[column - 1] ? 0 : 1)
+      current.push(Math.min(replaced, at(previous, column) + 1, at(current, column - 1) + 1))
+    }
+    previous = current
+  }
+  return at(previous, to.length)
+}
+
+function at(row: readonly number[], column: number): number {
+  return row[column] as number // every column up to the one asked for has been filled
 }

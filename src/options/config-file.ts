@@ -1,25 +1,33 @@
-/** Options from a JSON file, for processes that get their balancing without a line of code. */
+/**
+ * Options from a JSON file, for processes that get their balancing without a line of code. The reader of an error has no
+ * line of code to look at either: every error names the file, and the option in it.
+ */
 import { readFileSync } from 'node:fs'
 import { describe, describeKind } from './checks.js'
 import { InvalidOptionsError } from '../errors.js'
-import { resolveOptions, type BalancerOptions } from './index.js'
+import { resolveOptions, type BalancerOptions, type ResolvedOptions } from './index.js'
 
 /** The options that hold a secret, and may name an environment variable instead: `{ "env": "KEY_WEST" }`. */
 const SECRETS = ['apiKey', 'bearerToken'] as const
 
 type Environment = Readonly<Record<string, string | undefined>>
 
+/** The options of a file. */
+export interface ConfigFile {
+  /** As they are written, with the secrets in their places. */
+  readonly given: BalancerOptions
+  readonly resolved: ResolvedOptions
+}
+
 /**
  * Reads options from a JSON file: those of `BalancerOptions`, as far as JSON can say them.
  * @throws InvalidOptionsError that names the file, when it cannot be read or parsed, or when an option is wrong.
  */
-export function readConfigFile(path: string, env: Environment): BalancerOptions {
+export function readConfigFile(path: string, env: Environment): ConfigFile {
   try {
-    const options = parse(read(path))
-    insertSecrets(options, env)
-    // The caller resolves them again; here it is done so that an error can say where the wrong option stands.
-    resolveOptions(options as BalancerOptions)
-    return options as BalancerOptions
+    const given = parse(read(path))
+    insertSecrets(given, env)
+    return { given: given as BalancerOptions, resolved: resolveOptions(given as BalancerOptions) }
   } catch (error) {
     if (!(error instanceof InvalidOptionsError)) throw error
     throw new InvalidOptionsError(error.option, error.rule, error.received, { ...('cause' in error && { cause: error.cause }), file: path })

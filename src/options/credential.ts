@@ -1,4 +1,7 @@
-/** A backend's own credential: a key or token that is known, or a function that fetches one. */
+/**
+ * A backend's own credential: a key or token that is known, or a function that fetches one. It has to reach one header of
+ * one backend, and nothing that is printed: no log line, no error, no inspection of an object.
+ */
 import { describeKind } from './checks.js'
 import { CredentialError, InvalidOptionsError } from '../errors.js'
 

@@ -1,18 +1,20 @@
-/** The options: what they mean, what they are when left out, and how wrong ones are told. */
+/**
+ * What the user may say, and what holds where nothing is said. Everything else in the package is handed options that are
+ * checked, complete, copied and frozen: they are read once, at the edge where they come in (`install`, a constructor,
+ * `update`), for a getter may answer otherwise the second time, and an object may be changed between two looks.
+ */
 import type { Dispatcher } from 'undici'
-import { Backend, type BackendOptions } from './backend.js'
+import { BACKEND_DEFAULTS, ConfiguredBackend, type BackendOptions } from './backend.js'
 import { parseBaseUrl, type BaseUrl } from './base-url.js'
 import { OPTIONS, checkBoolean, checkDuration, checkInteger, checkNumber, describeKind, hasMethod, readList, readOptions } from './checks.js'
 import type { PoolConfig } from '../core/types.js'
-import { DEFAULTS } from './defaults.js'
 import { InvalidOptionsError } from '../errors.js'
-import { resolveLogger, type Logger, type ResolvedLogger } from '../logger.js'
-import { findWarnings } from './pool-warnings.js'
+import { DEFAULT_LOG_LEVEL, resolveLogger, type Logger, type ResolvedLogger } from '../logger.js'
+import { findWarnings } from './warnings.js'
 
-export { Backend, type BackendOptions } from './backend.js'
+export { ConfiguredBackend, type BackendOptions } from './backend.js'
 export { type BaseUrl } from './base-url.js'
 export { Credential, type CredentialOption } from './credential.js'
-export { DEFAULTS } from './defaults.js'
 export { type Logger } from '../logger.js'
 
 /** Options of `install`, `PriorityBalancer` and `priorityInterceptor`. They are copied: later changes to the object have no effect. */
@@ -23,7 +25,7 @@ export interface BalancerOptions {
    * Base URLs whose requests are balanced, compared on whole path segments; the longest match counts. All other
    * requests pass untouched. May be a made-up origin such as `https://chat.balanced`, which fails loudly when nothing
    * is installed. No wildcards.
-   * @default the URLs of the backends
+   * @default the URLs of the backends, and for an hour those of backends that `update()` has removed
    */
   intercept?: readonly string[] | undefined
   /**
@@ -64,8 +66,8 @@ export interface BalancerOptions {
    */
   pacing?: boolean | undefined
   /**
-   * Send less to a backend that answers far slower than it used to, while another can take it. Needs `pacing`.
-   * @default true, false when `pacing` is false
+   * Send less to a backend that answers far slower than it used to, while another can take it.
+   * @default true
    */
   latencyGuard?: boolean | undefined
   /**
@@ -87,15 +89,51 @@ export interface BalancerOptions {
   logger?: Logger | false | undefined
 }
 
-const KNOWN = [
-  'backends', 'intercept', 'dispatcher', 'maxAttempts', 'maxReplayBytes', 'maxWaitMs', 'cooldownMs', 'maxCooldownMs',
-  'pacing', 'latencyGuard', 'attemptTimeoutMs', 'retryBudget', 'logger',
-] as const
+/** What an option is when it is not given, in one place. Options that are not here have no default, or one that depends on others. */
+export const DEFAULTS = Object.freeze({
+  ...BACKEND_DEFAULTS,
+  /** Bytes; 16 MiB: far above a prompt with images, far below what a process would miss. */
+  maxReplayBytes: 16 * 1024 * 1024,
+  /** Milliseconds. A balancer should not turn throttling into latency unless it is asked to. */
+  maxWaitMs: 0,
+  /** Milliseconds. Azure's limits on requests are enforced over slices of 1 s or 10 s: after the longer one, a backend that said nothing is worth a try. */
+  cooldownMs: 10_000,
+  /** Milliseconds. Limits are per minute: whatever a header says, after a minute the counter has begun anew. */
+  maxCooldownMs: 60_000,
+  pacing: true,
+  latencyGuard: true,
+  /** Retries per request, and per second. Finagle's: a fifth on top of the traffic, and enough for a process with little traffic to fail over at all. */
+  retryBudget: Object.freeze({ ratio: 0.2, minPerSecond: 10 }),
+  logLevel: DEFAULT_LOG_LEVEL,
+})
 
-type Given = Partial<Record<(typeof KNOWN)[number], unknown>>
+/** Each option by itself: what it must be, and the copy that is kept of it. What depends on two of them is in `complete`. */
+const CHECKS = Object.freeze({
+  backends: readBackends,
+  intercept: (value: unknown) => readList(value, 'intercept').map((url, index) => parseBaseUrl(url, `intercept[${index}]`)),
+  dispatcher: readDispatcher,
+  maxAttempts: (value: unknown) => checkInteger(value, 'maxAttempts', 1),
+  maxReplayBytes: (value: unknown) => checkInteger(value, 'maxReplayBytes', 0),
+  maxWaitMs: (value: unknown) => checkDuration(value, 'maxWaitMs', { zero: true }),
+  cooldownMs: (value: unknown) => checkDuration(value, 'cooldownMs', { zero: false }),
+  maxCooldownMs: (value: unknown) => checkDuration(value, 'maxCooldownMs', { zero: false }),
+  pacing: (value: unknown) => checkBoolean(value, 'pacing'),
+  latencyGuard: (value: unknown) => checkBoolean(value, 'latencyGuard'),
+  attemptTimeoutMs: (value: unknown) => checkDuration(value, 'attemptTimeoutMs', { zero: false }),
+  retryBudget: readRetryBudget,
+  logger: (value: unknown) => resolveLogger(value, process.env),
+}) satisfies Readonly<Record<keyof BalancerOptions, (value: unknown) => unknown>>
+
+type Name = keyof typeof CHECKS
+
+const NAMES = Object.keys(CHECKS) as Name[]
+
+/** What was said, checked and copied. An option that is `undefined` here was taken back to its default. */
+type Given = { readonly [K in Name]?: ReturnType<(typeof CHECKS)[K]> | undefined }
 
 /** Options that were checked and completed. Frozen. */
-export interface ResolvedOptions extends PoolConfig<Backend> {
+export interface ResolvedOptions extends PoolConfig {
+  readonly backends: readonly ConfiguredBackend[]
   /** Longest base path first, so that the first match is the longest. */
   readonly intercept: readonly BaseUrl[]
   readonly dispatcher: Dispatcher | undefined
@@ -107,51 +145,96 @@ export interface ResolvedOptions extends PoolConfig<Backend> {
   readonly warnings: readonly string[]
 }
 
-/** What the caller gave, kept for `updateOptions` where nothing that is printed leads to it: it holds secrets. */
-const GIVEN = new WeakMap<ResolvedOptions, Given>()
+/**
+ * How long the base URL of a backend that is gone stays intercepted, in milliseconds. An hour: a client that was set up with
+ * it is replaced in a deployment's time, and hosts that change every minute leave 60 entries, which a request does not notice.
+ */
+const KEEP_INTERCEPT_MS = 3_600_000
+
+/** By base URL: until when it is intercepted although its backend is gone. */
+type Gone = ReadonlyMap<string, { readonly base: BaseUrl; readonly until: number }>
+
+/** What the caller gave, and what is left of earlier updates. Kept where nothing that is printed leads to it: it holds secrets. */
+const ORIGINS = new WeakMap<ResolvedOptions, { readonly given: Given; readonly gone: Gone }>()
 
 /**
- * Checks, completes, copies and freezes options.
+ * Reads, checks, completes, copies and freezes options.
  * @throws InvalidOptionsError at the first thing that is wrong.
  */
 export function resolveOptions(options: BalancerOptions): ResolvedOptions {
-  return resolve(readOptions(options, OPTIONS, KNOWN), [])
+  return complete(checkEach(readOptions(options, OPTIONS, NAMES)), new Map())
 }
+
+/** A dispatcher and a logger are in use as long as the balancer is. */
+const FIXED = ['dispatcher', 'logger'] as const
 
 /**
- * The options after a change. Without `intercept`, the base URLs of backends that were there stay intercepted: a
+ * The options after a change. Without `intercept`, the base URLs of backends that were there stay intercepted for an hour: a
  * client that was set up with one of them must not fall out of the balancing because that backend was removed.
+ * @param now monotonic time in milliseconds
  * @throws InvalidOptionsError
  */
-export function updateOptions(current: ResolvedOptions, changes: Partial<BalancerOptions>): ResolvedOptions {
-  return resolve({ ...GIVEN.get(current), ...readOptions(changes, OPTIONS, KNOWN) }, current.intercept)
+export function updateOptions(current: ResolvedOptions, changes: Partial<BalancerOptions>, now: number): ResolvedOptions {
+  const read = readOptions(changes, OPTIONS, NAMES)
+  for (const fixed of FIXED) {
+    if (fixed in read) throw new InvalidOptionsError(fixed, 'cannot be changed by update(): make a new balancer', 'a new value')
+  }
+  const { given, gone } = originOf(current)
+  const next = { ...given, ...checkEach(read) }
+  return complete(next, next.intercept === undefined ? findGone(current.intercept, gone, next.backends ?? current.backends, now) : new Map())
 }
 
-function resolve(given: Given, formerIntercept: readonly BaseUrl[]): ResolvedOptions {
-  const backends = readBackends(given.backends)
-  const intercept = readIntercept(given.intercept, [...formerIntercept, ...backends.map((backend) => backend.base)])
-  const { maxAttempts, attemptTimeoutMs, maxReplayBytes = DEFAULTS.maxReplayBytes, maxWaitMs = DEFAULTS.maxWaitMs } = given
+/** When the next base URL has to be forgotten by `forgetGone`; `Infinity` when there is none whose backend is gone. */
+export function nextForgetting(options: ResolvedOptions): number {
+  return Math.min(...[...originOf(options).gone.values()].map(({ until }) => until))
+}
+
+/** The options without the base URLs of backends that are gone for an hour. */
+export function forgetGone(current: ResolvedOptions, now: number): ResolvedOptions {
+  return updateOptions(current, {}, now)
+}
+
+function originOf(options: ResolvedOptions): { readonly given: Given; readonly gone: Gone } {
+  // There for all that `complete` has made, and nothing else makes options.
+  return ORIGINS.get(options)!
+}
+
+function findGone(intercept: readonly BaseUrl[], before: Gone, backends: readonly ConfiguredBackend[], now: number): Gone {
+  const present = new Set(backends.map((backend) => backend.url))
+  const gone = intercept.filter((base) => !present.has(base.href)).map((base) => [base.href, before.get(base.href) ?? { base, until: now + KEEP_INTERCEPT_MS }] as const)
+  return new Map(gone.filter(([, { until }]) => until > now))
+}
+
+function checkEach(read: Partial<Record<Name, unknown>>): Given {
+  // The pairs fit together, which `Object.fromEntries` cannot say.
+  return Object.fromEntries(Object.entries(read).map(([name, value]) => [name, value === undefined ? undefined : CHECKS[name as Name](value)])) as Given
+}
+
+function complete(given: Given, gone: Gone): ResolvedOptions {
+  const { backends = readBackends(undefined), logger = resolveLogger(undefined, process.env) } = given
+  const intercept = sortBases(given.intercept ?? [...[...gone.values()].map(({ base }) => base), ...backends.map((backend) => backend.base)])
   const resolved: ResolvedOptions = Object.freeze({
     backends,
     home: findHome(backends),
     intercept,
-    dispatcher: readDispatcher(given.dispatcher),
-    maxAttempts: maxAttempts === undefined ? undefined : checkInteger(maxAttempts, 'maxAttempts', 1),
-    maxReplayBytes: checkInteger(maxReplayBytes, 'maxReplayBytes', 0),
-    maxWaitMs: checkDuration(maxWaitMs, 'maxWaitMs', { zero: true }),
-    ...readCooldowns(given),
-    ...readPacing(given),
-    attemptTimeoutMs: attemptTimeoutMs === undefined ? undefined : checkDuration(attemptTimeoutMs, 'attemptTimeoutMs', { zero: false }),
-    retryBudget: readRetryBudget(given.retryBudget),
-    logger: resolveLogger(given.logger, process.env),
+    dispatcher: given.dispatcher,
+    maxAttempts: given.maxAttempts,
+    maxReplayBytes: given.maxReplayBytes ?? DEFAULTS.maxReplayBytes,
+    maxWaitMs: given.maxWaitMs ?? DEFAULTS.maxWaitMs,
+    ...completeCooldowns(given),
+    pacing: given.pacing ?? DEFAULTS.pacing,
+    latencyGuard: given.latencyGuard ?? DEFAULTS.latencyGuard,
+    attemptTimeoutMs: given.attemptTimeoutMs,
+    retryBudget: given.retryBudget ?? DEFAULTS.retryBudget,
+    logger,
     warnings: findWarnings(backends, intercept),
   })
-  GIVEN.set(resolved, given)
+  ORIGINS.set(resolved, { given: { ...given, logger }, gone })
   return resolved
 }
 
-function readBackends(value: unknown): readonly Backend[] {
-  const backends = readList(value, 'backends').map((backend, index) => new Backend(backend, `backends[${index}]`))
+function readBackends(value: unknown): readonly ConfiguredBackend[] {
+  const backends = readList(value, 'backends').map((backend, index) => new ConfiguredBackend(backend, `backends[${index}]`))
   const indexes = new Map<string, number>()
   for (const [index, { name }] of backends.entries()) {
     const first = indexes.get(name)
@@ -160,47 +243,34 @@ function readBackends(value: unknown): readonly Backend[] {
     }
     indexes.set(name, index)
   }
+  const [, second] = backends.filter((backend) => backend.home)
+  if (second !== undefined) throw new InvalidOptionsError(`backends[${backends.indexOf(second)}].home`, 'must be true for one backend at most', 'true')
   return Object.freeze(backends)
 }
 
-function findHome(backends: readonly Backend[]): Backend {
-  const [home, second] = backends.filter((backend) => backend.home)
-  if (second !== undefined) throw new InvalidOptionsError(`backends[${backends.indexOf(second)}].home`, 'must be true for one backend at most', 'true')
-  return home ?? backends.reduce((best, backend) => (backend.priority < best.priority ? backend : best))
+function findHome(backends: readonly ConfiguredBackend[]): ConfiguredBackend {
+  return backends.find((backend) => backend.home) ?? backends.reduce((best, backend) => (backend.priority < best.priority ? backend : best))
 }
 
-function readIntercept(value: unknown, fallback: readonly BaseUrl[]): readonly BaseUrl[] {
-  const bases = value === undefined ? fallback : readList(value, 'intercept').map((url, index) => parseBaseUrl(url, `intercept[${index}]`))
+/** Each once, longest base path first. */
+function sortBases(bases: readonly BaseUrl[]): readonly BaseUrl[] {
   const unique = [...new Map(bases.map((base) => [base.href, base])).values()]
   return Object.freeze(unique.sort((a, b) => b.basePath.length - a.basePath.length))
 }
 
-function readDispatcher(value: unknown): Dispatcher | undefined {
-  if (value === undefined || hasMethod(value, 'dispatch', 'dispatcher')) return value as Dispatcher | undefined
+function readDispatcher(value: unknown): Dispatcher {
+  if (hasMethod(value, 'dispatch', 'dispatcher')) return value as Dispatcher
   throw new InvalidOptionsError('dispatcher', 'must be an undici Dispatcher: an object with dispatch()', describeKind(value))
 }
 
-function readCooldowns(given: Given): Pick<ResolvedOptions, 'cooldownMs' | 'maxCooldownMs'> {
-  const { maxCooldownMs: max = DEFAULTS.maxCooldownMs } = given
-  const maxCooldownMs = checkDuration(max, 'maxCooldownMs', { zero: false })
-  const { cooldownMs: usual = Math.min(DEFAULTS.cooldownMs, maxCooldownMs) } = given
-  const cooldownMs = checkDuration(usual, 'cooldownMs', { zero: false })
+function completeCooldowns({ maxCooldownMs = DEFAULTS.maxCooldownMs, ...given }: Given): Pick<ResolvedOptions, 'cooldownMs' | 'maxCooldownMs'> {
+  const { cooldownMs = Math.min(DEFAULTS.cooldownMs, maxCooldownMs) } = given
   if (cooldownMs <= maxCooldownMs) return { cooldownMs, maxCooldownMs }
   throw new InvalidOptionsError('cooldownMs', `must not be above maxCooldownMs (${maxCooldownMs})`, String(cooldownMs))
 }
 
-function readPacing(given: Given): Pick<ResolvedOptions, 'pacing' | 'latencyGuard'> {
-  const { pacing: wanted = DEFAULTS.pacing } = given
-  const pacing = checkBoolean(wanted, 'pacing')
-  const { latencyGuard: guard = pacing && DEFAULTS.latencyGuard } = given
-  const latencyGuard = checkBoolean(guard, 'latencyGuard')
-  if (pacing || !latencyGuard) return { pacing, latencyGuard }
-  throw new InvalidOptionsError('latencyGuard', 'needs pacing, which is false', 'true')
-}
-
 function readRetryBudget(value: unknown): ResolvedOptions['retryBudget'] {
-  const given = value === undefined ? {} : readOptions(value, 'retryBudget', ['ratio', 'minPerSecond'])
-  const { ratio = DEFAULTS.retryBudget.ratio, minPerSecond = DEFAULTS.retryBudget.minPerSecond } = given
+  const { ratio = DEFAULTS.retryBudget.ratio, minPerSecond = DEFAULTS.retryBudget.minPerSecond } = readOptions(value, 'retryBudget', ['ratio', 'minPerSecond'])
   return Object.freeze({
     ratio: checkNumber(ratio, 'retryBudget.ratio', { min: 0 }),
     minPerSecond: checkNumber(minPerSecond, 'retryBudget.minPerSecond', { min: 0 }),

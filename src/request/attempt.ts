@@ -1,20 +1,28 @@
 /**
- * What undici is given for one attempt. Fresh for every attempt, so that nothing a dead one still says can reach the
- * caller.
+ * One attempt on one backend: what undici is given for it, how it is sent, and what comes back. Fresh for every attempt, so that
+ * nothing a dead one still says can reach the caller.
  *
  *   waiting ──response is the caller's──▶ live ──────────────▶ over
  *      │ └────response is not wanted────▶ draining ──────────▶ over
  *      └──────failed, given up, upgraded─────────────────────▶ over
- *
- * This class speaks the old style: undici 7 takes it as it is, without converting headers back and forth.
  */
 import type { Duplex } from 'node:stream'
-import type { Attempt, AttemptEnd, System, Timer } from '../core/types.js'
-import { errors } from './peer.js'
-import type { Progress } from './progress.js'
-import type { Destination } from './rewrite.js'
-import type { AnyHandler, AnyHeaders, LegacyHandler, ParsedHeaders, RawHeaders } from './undici.js'
-import type { Steered } from './stable-controller.js'
+import { HeaderReader, readNumber } from '../core/headers.js'
+import type { Attempt } from '../core/request.js'
+import type { AttemptEnd, System, Timer } from '../core/types.js'
+import type { Progress, Steered } from './caller.js'
+import { toError } from './failure.js'
+import type { OutgoingRequest } from './rewrite.js'
+import { errors, type AnyHandler, type AnyHeaders, type Controller, type Dispatch, type LegacyHandler, type ModernHandler, type ParsedHeaders, type RawHeaders } from './undici.js'
+
+/** What really sends. */
+export interface Inner {
+  readonly dispatch: Dispatch
+  /** Whether it takes legacy handlers as they are. */
+  readonly takesLegacy: boolean
+  /** An undici mock that matches bodies as strings. */
+  readonly isMockActive: boolean
+}
 
 /**
  * A swallowed response is read up to here, so that its connection can be used again. Error bodies are a few hundred
@@ -48,8 +56,11 @@ export type Blame = 'backend' | 'response' | 'caller'
 
 export type AttemptPhase = 'waiting' | 'live' | 'draining' | 'over'
 
+const lengthReader = new HeaderReader(['content-length'])
+
+/** Speaks the legacy style: undici 7 takes it as it is, without converting headers back and forth. */
 export class AttemptHandler implements LegacyHandler, Steered {
-  readonly attempt: Attempt<Destination>
+  readonly attempt: Attempt
   /** Bytes of the request body that undici has reported as sent, where the caller wants to know. */
   bytesSent = 0
   phase: AttemptPhase = 'waiting'
@@ -66,13 +77,43 @@ export class AttemptHandler implements LegacyHandler, Steered {
   /** Stays set when the caller's callback throws: undici makes a failure of that, which is no backend's. */
   #inCallback = false
 
-  constructor(owner: AttemptOwner, attempt: Attempt<Destination>) {
+  constructor(owner: AttemptOwner, attempt: Attempt) {
     this.owner = owner
     this.attempt = attempt
     // Assigned, not inherited: with these present an undici mock reads the request body, without them it does not.
     const caller = owner.callerHandler
     if (caller.onBodySent !== undefined) this.onBodySent = (chunk) => { this.#tell(() => { owner.progress.bodySent(this, chunk) }) }
     if (caller.onRequestSent !== undefined) this.onRequestSent = () => { this.#tell(() => { owner.progress.requestSent() }) }
+  }
+
+  /**
+   * Sends the attempt, with the backend's credential, which may have to be fetched first. All that goes wrong is told as a
+   * failure of the attempt. @returns what `dispatch` returns: false asks for no more requests until `drain`.
+   */
+  send(inner: Inner, request: OutgoingRequest): boolean {
+    let credential: string | Promise<string> | undefined
+    try {
+      credential = this.attempt.backend.credential?.resolve()
+    } catch (error) {
+      this.cancel(toError(error))
+      return true
+    }
+    if (typeof credential !== 'object') return this.#dispatch(inner, request, credential)
+    credential.then((value) => { this.#dispatch(inner, request, value) }, (error: unknown) => { this.cancel(toError(error)) })
+    return true
+  }
+
+  #dispatch(inner: Inner, request: OutgoingRequest, credential: string | undefined): boolean {
+    // Given up while the credential was fetched.
+    if (this.phase !== 'waiting') return true
+    try {
+      return inner.dispatch(request.make(this.attempt.backend, credential, inner.isMockActive), this)
+    } catch (error) {
+      // The dispatcher threw: it does not take the request as it is, and another backend would not help.
+      this.#inCallback = true
+      this.takeFailure(toError(error))
+      return true
+    }
   }
 
   onConnect(abort: (reason?: Error) => void): void {
@@ -126,10 +167,10 @@ export class AttemptHandler implements LegacyHandler, Steered {
   }
 
   /** The response is not wanted: read what little there is, so that the connection can be used again, and let go. */
-  swallow(contentLength: number): void {
+  swallow(headers: AnyHeaders): void {
     this.#timer?.cancel()
     this.phase = 'draining'
-    if (contentLength > DRAIN_BYTES) this.#letGo()
+    if (readNumber(lengthReader.read(headers)?.[0]) > DRAIN_BYTES) this.#letGo()
     else this.#timer = this.owner.system.setTimer(() => { this.#letGo() }, DRAIN_MS)
   }
 
@@ -148,12 +189,6 @@ export class AttemptHandler implements LegacyHandler, Steered {
     this.abortUpstream(reason)
     // Nothing to abort yet, or undici had nothing to say to it.
     this.takeFailure(reason)
-  }
-
-  /** The dispatcher threw: it does not take the request as it is, and another backend would not help. */
-  refuse(error: Error): void {
-    this.#inCallback = true
-    this.takeFailure(error)
   }
 
   protected resumeUpstream(): void {
@@ -221,7 +256,7 @@ export class AttemptHandler implements LegacyHandler, Steered {
     this.#inCallback = false
   }
 
-  /** What a handler of the old style returns: `false` pauses. */
+  /** What a legacy handler returns: `false` pauses. */
   private get goesOn(): boolean {
     return this.phase !== 'live' || !this.owner.paused
   }
@@ -235,6 +270,53 @@ export class AttemptHandler implements LegacyHandler, Steered {
   #letGo(): void {
     this.#endDrain()
     // Not from inside undici's own callback: an abort calls back at once, while undici is still busy with this very response.
-    queueMicrotask(() => { this.abortUpstream(new Error('The rest of a response that nobody waits for is not read.')) })
+    queueMicrotask(() => { this.abortUpstream(new Error('The rest of a response that no one waits for is not read.')) })
+  }
+}
+
+/** Speaks the style that undici 8 wants, with the legacy one beside it for a dispatcher of unknown version. */
+export class ModernAttemptHandler extends AttemptHandler implements ModernHandler {
+  #controller: Controller | undefined
+
+  onRequestStart(controller: Controller): void {
+    // Over HTTP/2 undici starts a refused stream again: the newer controller is the one that works.
+    this.#controller = controller
+    if (this.cancelled !== undefined) controller.abort(this.cancelled)
+  }
+
+  onResponseStart(controller: Controller, status: number, headers: ParsedHeaders, message?: string): void {
+    this.#controller ??= controller
+    this.takeHeaders(status, controller.rawHeaders ?? headers, headers, message)
+  }
+
+  onResponseData(_controller: Controller, chunk: Buffer): void {
+    this.takeData(chunk)
+  }
+
+  onResponseEnd(controller: Controller, trailers: ParsedHeaders): void {
+    this.takeEnd(controller.rawTrailers ?? trailers, trailers)
+  }
+
+  onRequestUpgrade(controller: Controller, status: number, headers: ParsedHeaders, socket: Duplex): unknown {
+    return this.takeUpgrade(status, controller.rawHeaders ?? headers, headers, socket)
+  }
+
+  onResponseError(_controller: Controller, error: Error): void {
+    this.takeFailure(error)
+  }
+
+  override pause(): void {
+    this.#controller?.pause()
+  }
+
+  protected override resumeUpstream(): void {
+    // A dispatcher of undici 6 calls the legacy callbacks even here.
+    if (this.#controller === undefined) super.resumeUpstream()
+    else this.#controller.resume()
+  }
+
+  protected override abortUpstream(reason: Error): void {
+    if (this.#controller === undefined) super.abortUpstream(reason)
+    else this.#controller.abort(reason)
   }
 }

@@ -1,5 +1,8 @@
-/** Whose fault a failure is, judged by undici's error codes. */
-import type { AttemptEnd } from '../core/types.js'
+/**
+ * An error is not always a failure of the backend: it may be the caller's own, or an answer that an interceptor further in has
+ * turned into an error. Judged by undici's error codes.
+ */
+import type { AttemptEnd, ResponseHeaders } from '../core/types.js'
 
 /** A request that could not be sent as it is, or a dispatcher that its owner has closed: no backend is to blame, and another one would not help. */
 const CALLERS = new Set([
@@ -8,6 +11,15 @@ const CALLERS = new Set([
 ])
 
 const TIMEOUTS = new Set(['UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT', 'ETIMEDOUT'])
+
+/** What `RetryAgent` and `interceptors.retry()`, and what `interceptors.responseError()` make of an answer that they do not like. */
+const ANSWERS = new Set(['UND_ERR_REQ_RETRY', 'UND_ERR_RESPONSE'])
+
+/** An answer that was turned into an error. */
+export interface ErrorAnswer {
+  readonly status: number
+  readonly headers: ResponseHeaders
+}
 
 export function isCallersFault(error: Error): boolean {
   // A TypeError is a mistake in the program (a header name that is no string); what the network does comes as an Error.
@@ -19,6 +31,14 @@ export function endOf(error: Error): AttemptEnd {
   const code = codeOf(error)
   if (code === 'ERR_OPLB_CREDENTIAL') return 'credential'
   return TIMEOUTS.has(code) ? 'timeout' : 'connection'
+}
+
+/** The answer inside an error; undefined where none is. */
+export function answerIn(error: Error): ErrorAnswer | undefined {
+  if (!ANSWERS.has(codeOf(error))) return undefined
+  const { statusCode: status, headers } = error as { statusCode?: unknown; headers?: unknown }
+  if (typeof status !== 'number' || status < 200) return undefined
+  return { status, headers: typeof headers === 'object' && headers !== null ? headers as ResponseHeaders : {} }
 }
 
 function codeOf(error: Error): string {

@@ -1,14 +1,23 @@
-/** The caller's request headers in all the shapes that undici takes, read and copied without touching them. */
+/**
+ * The caller's request headers, in all the shapes that undici takes. Each attempt needs a few of them changed, and none of the
+ * caller's own objects may be: read and copied here, without touching them.
+ */
 
 /** Pairs in a flat array, an object, or (made into an array at once, since it may be good for one reading only) an iterable of pairs. */
 export type RequestHeaders = readonly unknown[] | Readonly<Record<string, unknown>> | null | undefined
 
 /**
- * What the caller has to prove who it is, in Azure OpenAI, OpenAI and Azure API Management; a backend with its own
- * credential must see none of it. By the lengths of the names, which tell nearly every other header at a glance.
+ * What tells a server who the caller is, or whose account pays: in Azure OpenAI, OpenAI, Azure API Management, Azure Functions,
+ * Google, LiteLLM, Portkey and Helicone. A backend with a credential of its own must see none of it.
  */
-const CREDENTIALS: (string | undefined)[] = []
-for (const name of ['api-key', 'authorization', 'ocp-apim-subscription-key']) CREDENTIALS[name.length] = name
+const CREDENTIALS: ReadonlySet<string> = new Set([
+  'api-key', 'authorization', 'x-api-key', 'x-goog-api-key', 'ocp-apim-subscription-key', 'x-functions-key', 'x-litellm-api-key',
+  'x-portkey-api-key', 'helicone-auth', 'cookie', 'proxy-authorization', 'openai-organization', 'openai-project',
+])
+
+/** Browsers cannot set headers of a WebSocket, so OpenAI takes the key among its subprotocols, too: `openai-insecure-api-key.sk-...`. */
+const SUBPROTOCOL = 'sec-websocket-protocol'
+const KEY_IN_SUBPROTOCOL = /\bopenai-insecure-api-key\.[^\s,]+/g
 
 /** An iterable of pairs becomes a flat array; everything else stays as it is. */
 export function flattenHeaders(headers: unknown): RequestHeaders {
@@ -72,37 +81,38 @@ export function rewriteHeaders(headers: RequestHeaders, changes: HeaderChanges):
 
 function rewriteFlat(headers: readonly unknown[], changes: HeaderChanges): unknown[] {
   const copy: unknown[] = []
-  for (let i = 0; i + 1 < headers.length; i += 2) if (!isReplaced(headers[i], changes)) copy.push(headers[i], headers[i + 1])
+  for (let i = 0; i + 1 < headers.length; i += 2) copyHeader(headers[i], headers[i + 1], changes, copy)
   // An odd number of entries is the caller's mistake, and undici's to say so.
   if (headers.length % 2 === 1) copy.push(headers[headers.length - 1])
   return addOwn(copy, changes)
 }
 
 function rewriteObject(headers: Readonly<Record<string, unknown>>, changes: HeaderChanges): unknown[] {
-  const names = Object.keys(headers)
-  // Made in one go: an array that grows by a pair at a time is copied twice on the way to a dozen headers.
-  const copy = new Array<unknown>(2 * names.length)
-  let length = 0
-  for (const name of names) {
-    if (isReplaced(name, changes)) continue
-    copy[length++] = name
-    copy[length++] = headers[name]
-  }
-  copy.length = length
+  const copy: unknown[] = []
+  for (const name of Object.keys(headers)) copyHeader(name, headers[name], changes, copy)
   return addOwn(copy, changes)
+}
+
+/** Unless something of ours takes its place: `host` is always the backend's own. */
+function copyHeader(name: unknown, value: unknown, { credential, contentLength }: HeaderChanges, copy: unknown[]): void {
+  const known = typeof name === 'string' ? name.toLowerCase() : undefined
+  if (known === 'host' || (known === 'content-length' && contentLength !== undefined)) return
+  if (credential !== undefined && known !== undefined) {
+    if (CREDENTIALS.has(known)) return
+    if (known === SUBPROTOCOL) return void copy.push(name, rewriteSubprotocol(value, credential.value))
+  }
+  copy.push(name, value)
+}
+
+function rewriteSubprotocol(value: unknown, credential: string): unknown {
+  if (Array.isArray(value)) return value.map((one) => rewriteSubprotocol(one, credential))
+  return typeof value === 'string' ? value.replace(KEY_IN_SUBPROTOCOL, () => `openai-insecure-api-key.${credential.replace(/^Bearer /, '')}`) : value
 }
 
 function addOwn(headers: unknown[], { credential, contentLength }: HeaderChanges): unknown[] {
   if (credential !== undefined) headers.push(credential.name, credential.value)
   if (contentLength !== undefined) headers.push('content-length', String(contentLength))
   return headers
-}
-
-/** `host` is the backend's own. */
-function isReplaced(name: unknown, { credential, contentLength }: HeaderChanges): boolean {
-  if (typeof name !== 'string') return false
-  const known = credential === undefined ? undefined : CREDENTIALS[name.length]
-  return (known !== undefined && isNamed(name, known)) || isNamed(name, 'host') || (contentLength !== undefined && isNamed(name, 'content-length'))
 }
 
 function isFlat(headers: RequestHeaders): headers is readonly unknown[] {

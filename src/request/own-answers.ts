@@ -1,7 +1,9 @@
-/** The answer that no backend gave: everything is throttled, come back then. */
-import type { CallerHandler } from './caller.js'
+/**
+ * The answer that no backend gave: all are full, come back then. Told to the caller's handler as undici would tell of a response,
+ * pauses and aborts included.
+ */
+import type { Caller, StableController, Steered } from './caller.js'
 import { toError } from './failure.js'
-import type { StableController, Steered } from './stable-controller.js'
 
 /**
  * Header and body of a 429 as OpenAI gives it, so that every SDK knows what to do: `retry-after-ms` in whole
@@ -31,7 +33,7 @@ export function makeThrottledAnswer(retryAfterMs: number): { readonly headers: R
 
 /** Hands the answer to the caller's handler step by step, with regard to a pause between the steps. */
 export class SyntheticResponse implements Steered {
-  readonly #caller: CallerHandler
+  readonly #caller: Caller
   readonly #controller: StableController
   readonly #answer: ReturnType<typeof makeThrottledAnswer>
   readonly #hasBody: boolean
@@ -41,7 +43,7 @@ export class SyntheticResponse implements Steered {
   #fail: ((error: Error) => void) | undefined
 
   /** @param hasBody false for a HEAD request */
-  constructor(caller: CallerHandler, controller: StableController, retryAfterMs: number, hasBody: boolean) {
+  constructor(caller: Caller, controller: StableController, retryAfterMs: number, hasBody: boolean) {
     this.#caller = caller
     this.#controller = controller
     this.#answer = makeThrottledAnswer(retryAfterMs)
@@ -64,7 +66,7 @@ export class SyntheticResponse implements Steered {
     if (this.#running) return
     this.#running = true
     try {
-      while (!this.#controller.paused && !this.#controller.aborted && this.#step < 3) this.#tell(this.#step++)
+      while (this.#controller.steers(this) && !this.#controller.paused && this.#step < 3) this.#tell(this.#step++)
     } catch (error) {
       this.#fail?.(toError(error))
     }

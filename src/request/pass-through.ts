@@ -1,14 +1,45 @@
-/** A handler of the old style for a dispatcher that wants the new one: for requests that only pass through. */
+/**
+ * Requests that are not balanced go on as they came. Only what the inner undici would not take from a caller of another version
+ * (Node's own fetch and WebSocket, another copy of undici) is changed, in a copy.
+ */
 import type { Duplex } from 'node:stream'
-import { isCurrent, isHandler, type AnyHandler, type Controller, type CurrentHandler, type LegacyHandler, type ParsedHeaders } from './undici.js'
-import { toRaw } from './response-headers.js'
+import { collapseLength } from './headers.js'
+import { isHandler, isModern, toRaw, type AnyHandler, type Controller, type DispatchOptions, type LegacyHandler, type ModernHandler, type ParsedHeaders } from './undici.js'
 
-/** The very same handler when it speaks the new style already, or is none: undici says so then. */
-export function adaptForward(handler: AnyHandler): AnyHandler {
-  return !isHandler(handler) || isCurrent(handler) ? handler : new LegacyForward(handler)
+/**
+ * The very same options nearly always.
+ * @param takesLegacy whether the inner dispatcher takes legacy handlers
+ */
+export function adaptOptions(opts: DispatchOptions, handler: AnyHandler, takesLegacy: boolean): DispatchOptions {
+  // undici's to refuse, in its own words.
+  if ((opts as DispatchOptions | null | undefined) == null) return opts
+  let adapted = opts
+  // The WebSocket of Node 22 and 24 gives up on a server that chooses HTTP/2, which undici 8 offers by default (nodejs/undici#4989).
+  if (opts.upgrade != null && opts.allowH2 === undefined && !takesLegacy && isHandler(handler) && !isModern(handler)) {
+    adapted = { ...adapted, allowH2: false }
+  }
+  // undici 7's request, stream and pipeline hand on the `dispatcher` that they were given; undici 8 refuses it.
+  if (!takesLegacy && opts.dispatcher !== undefined) {
+    const { dispatcher: _, ...others } = adapted
+    adapted = others
+  }
+  // The fetch of Node 20 and 22 repeats a content-length that the caller set, as `3, 3` (nodejs/undici#5500).
+  const headers = opts.headers as { readonly 'content-length'?: unknown } | null | undefined
+  const length = headers?.['content-length']
+  if (typeof length === 'string' && length.includes(',')) {
+    const one = collapseLength(length)
+    if (one !== length) adapted = { ...adapted, headers: { ...headers, 'content-length': one } }
+  }
+  return adapted
 }
 
-class LegacyForward implements CurrentHandler {
+/** The very same handler when it is modern already, or is none: undici says so then. */
+export function adaptHandler(handler: AnyHandler): AnyHandler {
+  return !isHandler(handler) || isModern(handler) ? handler : new LegacyForward(handler)
+}
+
+/** A legacy handler for a dispatcher that wants modern ones. */
+class LegacyForward implements ModernHandler {
   readonly #handler: LegacyHandler
   onBodySent?: (chunk: Uint8Array | string) => void
   onRequestSent?: () => void
@@ -30,7 +61,7 @@ class LegacyForward implements CurrentHandler {
 
   onResponseStart(controller: Controller, status: number, headers: ParsedHeaders, message?: string): void {
     const raw = toRaw(controller.rawHeaders ?? headers)
-    // Not at informational headers: see the caller's handler of the same style.
+    // Not at informational headers: see `LegacyCaller`.
     if (this.#handler.onHeaders?.(status, raw, () => { controller.resume() }, message) === false && status >= 200) controller.pause()
   }
 

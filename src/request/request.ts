@@ -1,41 +1,45 @@
-/** One request of the caller on its way through the backends. The caller's handler sees one request, whatever happens behind it. */
+/**
+ * One request of the caller on its way through the backends. The caller sees one request, whatever happens behind it:
+ *
+ *   acquire ──▶ attempt ──headers──▶ not delivered: acquire again
+ *      ▲           │                 delivered: the commit point ──▶ body ──▶ over
+ *      │           └──failure──▶ acquire again, or the caller's error
+ *      └── wake, after a wait
+ */
 import type { Duplex } from 'node:stream'
 import { isDelivered } from '../core/classify.js'
-import type { Acquisition, Attempt, AttemptEnd, OutcomeClass, PoolRequest, System } from '../core/types.js'
+import type { Pool } from '../core/pool.js'
+import { PoolRequest, type Acquisition, type Attempt } from '../core/request.js'
+import type { AttemptEnd, System } from '../core/types.js'
 import { BalancerClosedError } from '../errors.js'
-import type { ActiveRequest } from './active-requests.js'
-import { AttemptHandler, type AttemptOwner, type Blame } from './attempt.js'
-import { adaptCaller, type CallerHandler } from './caller.js'
-import { CurrentAttemptHandler } from './current-attempt-handler.js'
-import { endOf, isCallersFault, toError } from './failure.js'
-import type { AnyHandler, AnyHeaders, DispatchOptions, ParsedHeaders } from './undici.js'
-import { OutgoingRequest } from './outgoing-request.js'
-import { Progress } from './progress.js'
-import type { Inner, RequestContext } from './request-context.js'
-import type { Destination } from './rewrite.js'
-import { readResponseLength } from './response-headers.js'
-import { sendAttempt } from './send-attempt.js'
-import { StableController, type ControllerOwner } from './stable-controller.js'
+import { AttemptHandler, ModernAttemptHandler, type AttemptOwner, type Blame, type Inner } from './attempt.js'
+import { adaptCaller, Progress, StableController, type Caller } from './caller.js'
+import { answerIn, endOf, isCallersFault, toError, type ErrorAnswer } from './failure.js'
 import { SyntheticResponse } from './own-answers.js'
+import { OutgoingRequest } from './rewrite.js'
 import type { Route } from './route.js'
+import type { AnyHandler, AnyHeaders, DispatchOptions, ParsedHeaders } from './undici.js'
 
-export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner, ControllerOwner {
-  // Of PoolRequest: what the pool goes by, and its own notes.
-  scope = ''
-  bodyBytes = 0
+/** What a request is given by the balancer that it came to. */
+export interface RequestContext {
+  readonly pool: Pool
+  readonly system: System
+  readonly maxReplayBytes: number
+  readonly attemptTimeoutMs: number | undefined
+  /** Those under way. */
+  readonly requests: Set<BalancedRequest>
+  /** Called when `requests` has become empty. */
+  onIdle(): void
+}
+
+export class BalancedRequest extends PoolRequest implements AttemptOwner {
   readonly pinned: boolean
-  attempts = 0
-  tried: unknown[] | undefined
-  lastOutcome: OutcomeClass | undefined
-  waitingSince: number | undefined
-
-  slot = -1
   readonly callerHandler: AnyHandler
   readonly system: System
   readonly #context: RequestContext
   readonly #inner: Inner
   readonly #request: OutgoingRequest
-  readonly #caller: CallerHandler
+  readonly #caller: Caller
   readonly #controller: StableController
   /** The attempt that is awaited, or whose response the caller is getting. */
   #current: AttemptHandler | undefined
@@ -47,6 +51,7 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
   #ended = false
 
   constructor(context: RequestContext, inner: Inner, opts: DispatchOptions, route: Route, handler: AnyHandler) {
+    super()
     this.system = context.system
     this.#context = context
     this.#inner = inner
@@ -89,7 +94,7 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
   }
 
   /** Does what the pool has decided. */
-  #proceed(acquisition: Acquisition<Destination>): boolean {
+  #proceed(acquisition: Acquisition): boolean {
     // The attempt before may be uploading still. While this one waits for its turn or its credential, the body must not outgrow what can be kept.
     this.#request.body.rewind()
     if (this.#ended) this.#giveBack(acquisition)
@@ -101,19 +106,19 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
     return true
   }
 
-  /** Somebody who listens to the pool's events has ended the request meanwhile. */
-  #giveBack(acquisition: Acquisition<Destination>): void {
+  /** A listener to the pool's events has ended the request meanwhile. */
+  #giveBack(acquisition: Acquisition): void {
     const { pool } = this.#context
     if (acquisition.kind === 'send') pool.settle(acquisition, 'aborted', this.system.now())
     else pool.leave(this, this.system.now())
   }
 
-  #send(attempt: Attempt<Destination>): boolean {
+  #send(attempt: Attempt): boolean {
     const { attemptTimeoutMs } = this.#context
-    const handler = this.#inner.takesLegacy ? new AttemptHandler(this, attempt) : new CurrentAttemptHandler(this, attempt)
+    const handler = this.#inner.takesLegacy ? new AttemptHandler(this, attempt) : new ModernAttemptHandler(this, attempt)
     this.#current = handler
     if (attemptTimeoutMs !== undefined) handler.failAfter(attemptTimeoutMs)
-    return sendAttempt(this.#inner, this.#request, handler)
+    return handler.send(this.#inner, this.#request)
   }
 
   // What an attempt reports.
@@ -129,14 +134,11 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
   }
 
   onResponse(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined): void {
-    const { pool } = this.#context
-    const now = this.system.now()
-    const outcome = pool.headers(handler.attempt, status, parsed ?? raw, now)
-    const next = isDelivered(outcome) || !this.#movable ? undefined : pool.acquire(this, now)
+    const next = this.#conclude(handler.attempt, { status, headers: parsed ?? raw })
     if (this.#ended) return next === undefined ? undefined : this.#giveBack(next)
     if (next !== undefined && next.kind !== 'surface' && next.kind !== 'closed') {
       this.#current = undefined
-      handler.swallow(readResponseLength(parsed ?? raw))
+      handler.swallow(parsed ?? raw)
       this.#proceed(next)
       return
     }
@@ -153,13 +155,13 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
 
   onEnd(handler: AttemptHandler, raw: AnyHeaders | null | undefined, parsed: ParsedHeaders | undefined): void {
     this.settle(handler, 'completed')
-    // An answer may come before the upload has ended, and nobody needs the rest then.
+    // An answer may come before the upload has ended, and the rest is of no use then.
     this.#request.body.discard()
     this.#end(raw, parsed)
   }
 
   onUpgrade(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, socket: Duplex): unknown {
-    this.#context.pool.headers(handler.attempt, status, parsed ?? raw, this.system.now())
+    this.#conclude(handler.attempt, { status, headers: parsed ?? raw })
     socket.once('close', () => { this.settle(handler, 'completed') })
     this.#request.body.release()
     const result = this.#caller.upgrade(this.#controller, status, raw, parsed, socket)
@@ -173,11 +175,39 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
       this.#fail(error)
       return
     }
-    this.settle(handler, blame === 'response' ? 'broken' : endOf(error))
-    if (blame === 'response' || !this.#movable) return this.#fail(error)
+    const answer = blame === 'backend' ? answerIn(error) : undefined
+    const next = answer === undefined ? this.#takeFailure(handler, error, blame) : this.#takeErrorAnswer(handler, answer)
+    if (next === undefined) return this.#fail(error)
     this.#lastError = error
     this.#current = undefined
-    this.#proceed(this.#context.pool.acquire(this, this.system.now()))
+    this.#proceed(next)
+  }
+
+  /** @returns where the request goes next; undefined: nowhere. */
+  #takeFailure(handler: AttemptHandler, error: Error, blame: Blame): Acquisition | undefined {
+    this.settle(handler, blame === 'response' ? 'broken' : endOf(error))
+    return blame === 'response' ? undefined : this.#acquireNext()
+  }
+
+  /** An interceptor further in has made an error of an answer. It means what it would have meant, and the caller gets the error for it. */
+  #takeErrorAnswer(handler: AttemptHandler, answer: ErrorAnswer): Acquisition | undefined {
+    const next = this.#conclude(handler.attempt, answer)
+    this.settle(handler, 'completed')
+    return next
+  }
+
+  /** Tells the pool what an attempt was answered. @returns where the request goes next; undefined where the answer is the caller's. */
+  #conclude(attempt: Attempt, { status, headers }: ErrorAnswer): Acquisition | undefined {
+    const { pool } = this.#context
+    const now = this.system.now()
+    const outcome = pool.headers(attempt, status, headers, now)
+    pool.conclude(attempt, outcome, now)
+    return isDelivered(outcome) ? undefined : this.#acquireNext()
+  }
+
+  #acquireNext(): Acquisition {
+    const { pool } = this.#context
+    return this.#request.body.replayable || this.pinned ? pool.acquire(this, this.system.now()) : pool.surface(this, 'not-replayable')
   }
 
   settle(handler: AttemptHandler, end: AttemptEnd): void {
@@ -192,7 +222,7 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
     try {
       this.#proceed(this.#context.pool.acquire(this, this.system.now()))
     } catch (error) {
-      // Somebody else's callback is below us on the stack: what this caller's handler throws is not theirs to catch.
+      // Another request's callback is below us on the stack: what this caller's handler throws is not its to catch.
       queueMicrotask(() => { throw error })
     }
   }
@@ -207,10 +237,6 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
   }
 
   // Ends.
-
-  get #movable(): boolean {
-    return !this.pinned && this.#request.body.replayable
-  }
 
   #answerThrottled(retryAfterMs: number): void {
     const { opts, body } = this.#request
@@ -242,8 +268,9 @@ export class BalancedRequest implements PoolRequest, ActiveRequest, AttemptOwner
 
   #leave(): void {
     this.#ended = true
+    this.#controller.detach()
     const { requests } = this.#context
-    requests.remove(this)
+    requests.delete(this)
     if (requests.size === 0) this.#context.onIdle()
   }
 }

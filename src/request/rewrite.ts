@@ -1,40 +1,82 @@
-/** Makes one attempt's request from the caller's, always anew: nothing of another backend can be in it. */
+/**
+ * Makes one attempt's request from the caller's, always anew from the original: what one backend has changed in it, or was sent as
+ * its own, reaches no other.
+ */
 import type { BackendConfig } from '../core/types.js'
+import { isSingleUse, ReplayableBody } from './body.js'
+import { flattenHeaders, readContentLength, rewriteHeaders, type RequestHeaders } from './headers.js'
+import { findModel, MAX_SCAN_BYTES, type ModelSpan } from './read-body.js'
+import { decode, type Route } from './route.js'
 import type { DispatchOptions } from './undici.js'
-import type { RequestHeaders } from './headers.js'
-import { rewriteHeaders } from './headers.js'
-import type { Route } from './route.js'
 
-/** What a request needs to know of its backend. */
-export interface Destination extends BackendConfig {
-  readonly origin: string
-  readonly basePath: string
-  /** Parameters to set, as text. */
-  readonly query: readonly (readonly [string, string])[] | undefined
-  readonly credential: { readonly header: string; resolve(): string | Promise<string> } | undefined
-}
-
-/** The caller's request, as far as every attempt needs it again. */
-export interface Original {
+/** The caller's request, from which every attempt's is made. */
+export class OutgoingRequest {
   readonly opts: DispatchOptions
   readonly route: Route
   readonly headers: RequestHeaders
+  readonly body: ReplayableBody
+  #model: ModelSpan | undefined
+
+  constructor(opts: DispatchOptions, route: Route, maxReplayBytes: number) {
+    this.opts = opts
+    this.route = route
+    this.headers = flattenHeaders(opts.headers)
+    // Of a body in hand the length is known without.
+    const contentLength = isSingleUse(opts.body) ? readContentLength(this.headers) : undefined
+    this.body = ReplayableBody.of(opts.body, contentLength, maxReplayBytes)
+  }
+
+  /** What the request is throttled under: the deployment in its path, else the model in its body, else `''`. */
+  findScope(): string {
+    const { deployment } = this.route
+    if (deployment !== undefined) return deployment.name
+    const head = this.body.head(MAX_SCAN_BYTES)
+    this.#model = head === undefined ? undefined : findModel(head)
+    return this.#model?.name ?? ''
+  }
+
+  /**
+   * What to dispatch for one attempt.
+   * @param credential the value for the backend's credential header; undefined when it has none of its own
+   * @param isMockActive an undici mock will look at the body
+   */
+  make(backend: BackendConfig, credential: string | undefined, isMockActive: boolean): DispatchOptions {
+    const rewritten = this.#model === undefined ? undefined : rewriteModel(this.body, this.#model, backend)
+    const body = rewritten ?? this.body.open(isMockActive)
+    return rewriteRequest(this, backend, credential, isMockActive ? toMockBody(body) : body, rewritten?.byteLength)
+  }
+}
+
+/** The JSON body with this backend's name for the model; undefined when it stays as it is. */
+function rewriteModel(body: ReplayableBody, { name, start, end }: ModelSpan, { models }: BackendConfig): Uint8Array | undefined {
+  const model = rename(name, models)
+  if (model === undefined) return undefined
+  const bytes = body.head(Infinity)
+  // Spliced, not parsed and written again: all else stays as it is, byte for byte.
+  return bytes === undefined ? undefined : Buffer.concat([bytes.subarray(0, start), Buffer.from(JSON.stringify(model)), bytes.subarray(end)])
+}
+
+/** undici's mocks compare a body with strings and patterns. Bytes that are no text would change on the way, and stay as they are. */
+function toMockBody(body: unknown): unknown {
+  if (!ArrayBuffer.isView(body)) return body
+  const bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength)
+  const text = bytes.toString()
+  return Buffer.from(text).equals(bytes) ? text : body
 }
 
 /**
  * @param credential the value for the backend's credential header; undefined when it has none of its own
  * @param contentLength set when the caller's `content-length` must not stand as it is
  */
-export function rewriteRequest(
-  original: Original, backend: Destination, credential: string | undefined, body: unknown, contentLength: number | undefined,
+function rewriteRequest(
+  { opts, route, headers }: OutgoingRequest, backend: BackendConfig, credential: string | undefined, body: unknown, contentLength: number | undefined,
 ): DispatchOptions {
-  const { opts, route } = original
   const own = credential === undefined || backend.credential === undefined ? undefined : { name: backend.credential.header, value: credential }
   const rewritten: DispatchOptions = {
     ...opts,
     origin: backend.origin,
     path: rewritePath(route, backend, own !== undefined, opts.query == null),
-    headers: rewriteHeaders(original.headers, { credential: own, contentLength }),
+    headers: rewriteHeaders(headers, { credential: own, contentLength }),
     body,
   }
   if (opts.query != null) rewritten.query = rewriteQuery(opts.query, backend, own !== undefined)
@@ -47,44 +89,40 @@ export function rewriteRequest(
 }
 
 /** @param setQuery false where the parameters are in `opts.query`: undici refuses a query in both places */
-function rewritePath({ rest, mayHoldKey }: Route, backend: Destination, ownsCredential: boolean, setQuery: boolean): string {
-  let path = backend.models === undefined ? rest : rewriteDeployment(rest, backend.models)
+function rewritePath(route: Route, backend: BackendConfig, ownsCredential: boolean, setQuery: boolean): string {
+  let path = rewriteDeployment(route, backend.models)
   const set = setQuery ? backend.query : undefined
-  if (set !== undefined || (ownsCredential && mayHoldKey)) path = rewriteParameters(path, set ?? [], ownsCredential)
+  if (set !== undefined || (ownsCredential && route.mayHoldKey)) path = rewriteParameters(path, set ?? [], ownsCredential)
   path = backend.basePath + path
   // A base without a path, asked for as it is.
   return path.startsWith('/') ? path : `/${path}`
 }
 
-function rewriteQuery(query: Readonly<Record<string, unknown>>, backend: Destination, ownsCredential: boolean): Record<string, unknown> {
+function rewriteQuery(query: Readonly<Record<string, unknown>>, backend: BackendConfig, ownsCredential: boolean): Record<string, unknown> {
   const kept = Object.entries(query).filter(([name]) => !(ownsCredential && isCredential(name)))
   return Object.fromEntries([...kept, ...(backend.query ?? [])])
 }
 
 /**
- * Where else than in headers the caller's credential can be: Azure OpenAI's realtime API takes `api-key` and API
- * Management `subscription-key` from the query. A backend with its own must not see it there either.
+ * Where else than in headers the caller's credential can be: Azure OpenAI's realtime API takes `api-key`, API Management
+ * `subscription-key`, Google `key`, Azure Functions `code`, a shared access signature `sig`. A backend with a credential of its
+ * own must not see it there either.
  */
-const CREDENTIAL_PARAMETERS = ['api-key', 'subscription-key']
+const CREDENTIAL_PARAMETERS: ReadonlySet<string> = new Set(['api-key', 'subscription-key', 'key', 'code', 'sig', 'access_token'])
 
 function isCredential(parameter: string): boolean {
-  return CREDENTIAL_PARAMETERS.includes(parameter.toLowerCase())
+  return CREDENTIAL_PARAMETERS.has(parameter.toLowerCase())
 }
 
-const DEPLOYMENTS = '/deployments/'
-
 /** Azure names the deployment in the path. */
-function rewriteDeployment(rest: string, models: Readonly<Record<string, string>>): string {
-  const query = rest.indexOf('?')
-  const path = query === -1 ? rest : rest.slice(0, query)
-  const at = path.indexOf(DEPLOYMENTS)
-  if (at === -1) return rest
-  const start = at + DEPLOYMENTS.length
-  const slash = path.indexOf('/', start)
-  const end = slash === -1 ? path.length : slash
-  const name = decode(path.slice(start, end))
-  const model = Object.hasOwn(models, name) ? models[name] : undefined
-  return model === undefined ? rest : rest.slice(0, start) + encodeURIComponent(model) + rest.slice(end)
+function rewriteDeployment({ rest, deployment }: Route, models: BackendConfig['models']): string {
+  const model = deployment === undefined ? undefined : rename(deployment.name, models)
+  return deployment === undefined || model === undefined ? rest : rest.slice(0, deployment.start) + encodeURIComponent(model) + rest.slice(deployment.end)
+}
+
+/** What the backend calls a deployment or model; undefined when it has no name of its own for it. */
+function rename(name: string, models: BackendConfig['models']): string | undefined {
+  return models !== undefined && Object.hasOwn(models, name) ? models[name] : undefined
 }
 
 /** Sets parameters, and takes the caller's credential out; all others stay as they are, byte for byte and in their order. */
@@ -99,12 +137,4 @@ function rewriteParameters(rest: string, parameters: readonly (readonly [string,
   })
   for (const [name, value] of parameters) kept.push(`${encodeURIComponent(name)}=${encodeURIComponent(value)}`)
   return kept.length === 0 ? path : `${path}?${kept.join('&')}`
-}
-
-function decode(text: string): string {
-  try {
-    return decodeURIComponent(text)
-  } catch {
-    return text
-  }
 }

@@ -1,5 +1,7 @@
-/** Which requests are balanced, and which of them must not move: decided by the URL alone. */
-import { findDeployment } from '../core/scope.js'
+/**
+ * Which requests are balanced, and which of them must not move: decided by the URL alone. What matches must match byte for byte
+ * and on whole segments, or a backend would be asked for something else than the caller wrote.
+ */
 import type { DispatchOptions } from './undici.js'
 
 /** What is compared: an origin, and a base path without a slash at its end. */
@@ -12,12 +14,20 @@ export interface Base {
 export interface Route {
   /** Path and query after the request's own base. */
   readonly rest: string
-  /** See `isStateful`. */
+  /** Names what lives on one backend: it goes to the pool's home. */
   readonly isStateful: boolean
-  /** That Azure names in the path. */
-  readonly deployment: string | undefined
-  /** The query has a `key` in it, or a percent sign that may hide one: worth taking apart where no credential may be in it. */
+  /** That Azure names in the path, and where in `rest` it stands. */
+  readonly deployment: { readonly name: string; readonly start: number; readonly end: number } | undefined
+  /** The query may hold a credential, or a percent sign that may hide one: worth taking apart where none may be in it. */
   readonly mayHoldKey: boolean
+}
+
+/** The base paths of one origin, and its last request that was one for the pool. */
+interface Origin {
+  /** Longest first: the first that matches is the request's own base. */
+  readonly basePaths: readonly string[]
+  lastPath: string | undefined
+  lastRoute: Route | undefined
 }
 
 const PERCENT = 0x25
@@ -26,50 +36,44 @@ const SLASH = 0x2f
 const QUESTION_MARK = 0x3f
 const BACKSLASH = 0x5c
 
-const NO_OPTIONS: Partial<DispatchOptions> & { path: string } = { path: '' }
-
-/** Spellings of origins that were looked at lately; more than this many hosts in one process start over. */
-const CACHED_ORIGINS = 1_000
+/** Spellings of origins that are remembered; a process that speaks to more hosts starts over. */
+const KNOWN_ORIGINS = 1_000
 
 export class UrlMatcher {
-  readonly #bases = new Map<string, readonly string[]>()
-  #cache = new Map<string, readonly string[] | null>()
-  // Of the last request that was one for the pool: a process asks for few URLs, mostly for one, and reading it takes a third of a request's whole time.
-  #lastOrigin = ''
-  #lastPath = ''
-  #lastRoute: Route | undefined
+  readonly #bases = new Map<string, Origin>()
+  /** By their spellings: `https://Host:443` is the same as `https://host`. */
+  #origins = new Map<string, Origin | undefined>()
 
   constructor(bases: readonly Base[]) {
     for (const { origin, basePath } of bases) {
-      // Longest first: that one is the request's own base.
-      const paths = [...(this.#bases.get(origin) ?? []), basePath].sort((a, b) => b.length - a.length)
-      this.#bases.set(origin, paths)
+      const basePaths = [...(this.#bases.get(origin)?.basePaths ?? []), basePath].sort((a, b) => b.length - a.length)
+      this.#bases.set(origin, { basePaths, lastPath: undefined, lastRoute: undefined })
     }
   }
 
   /** By the longest base that the request's URL starts with; undefined: it starts with none. */
   match(opts: DispatchOptions): Route | undefined {
     // What is no options object at all is undici's to refuse, in its own words.
-    const { origin, path } = (opts as DispatchOptions | null | undefined) ?? NO_OPTIONS
-    if (origin === this.#lastOrigin && path === this.#lastPath && opts.method !== 'CONNECT') return this.#lastRoute
-    const basePaths = this.#find(origin)
-    if (basePaths === null || opts.method === 'CONNECT') return undefined
-    const route = findRoute(path, basePaths)
-    if (route !== undefined && typeof origin === 'string') {
-      this.#lastOrigin = origin
-      this.#lastPath = path
-      this.#lastRoute = route
+    if ((opts as DispatchOptions | null | undefined) == null || opts.method === 'CONNECT') return undefined
+    const origin = this.#find(opts.origin)
+    if (origin === undefined) return undefined
+    const { path } = opts
+    // A process asks for few URLs, mostly for one.
+    if (path === origin.lastPath) return origin.lastRoute
+    const route = findRoute(path, origin.basePaths)
+    if (route !== undefined) {
+      origin.lastPath = path
+      origin.lastRoute = route
     }
     return route
   }
 
-  #find(origin: string | URL | undefined): readonly string[] | null {
-    if (typeof origin !== 'string') return this.#bases.get(normalize(String(origin))) ?? null
-    const known = this.#cache.get(origin)
-    if (known !== undefined) return known
-    if (this.#cache.size >= CACHED_ORIGINS) this.#cache = new Map()
-    const found = this.#bases.get(normalize(origin)) ?? null
-    this.#cache.set(origin, found)
+  #find(origin: string | URL | undefined): Origin | undefined {
+    const spelling = typeof origin === 'string' ? origin : String(origin)
+    if (this.#origins.has(spelling)) return this.#origins.get(spelling)
+    if (this.#origins.size >= KNOWN_ORIGINS) this.#origins = new Map()
+    const found = this.#bases.get(normalize(spelling))
+    this.#origins.set(spelling, found)
     return found
   }
 }
@@ -83,7 +87,7 @@ function findRoute(path: string, basePaths: readonly string[]): Route | undefine
 
 /** @param rest path and query after the request's own base */
 export function readRoute(rest: string): Route {
-  return { rest, isStateful: isStateful(rest), deployment: findDeployment(rest), mayHoldKey: /\?.*(key|%)/i.test(rest) }
+  return { rest, isStateful: isStateful(rest), deployment: findDeployment(rest), mayHoldKey: /\?.*(key|code|sig|token|%)/i.test(rest) }
 }
 
 /** `HTTPS://Host:443/` and the like, which undici takes too. What has more in it, such as a user name or a path, is no origin. */
@@ -105,7 +109,7 @@ function startsWithBase(path: string, basePath: string): boolean {
  * encoded, also behind an encoded slash, and backslashes.
  */
 function isTricky(path: string): boolean {
-  // One pass that nearly always finds nothing: this stands in every request's way.
+  // One pass that nearly always finds nothing.
   for (let i = 0; i < path.length; i++) {
     const code = path.charCodeAt(i)
     if (code === QUESTION_MARK) return false
@@ -123,33 +127,44 @@ function hasDotSegment(pathAndQuery: string): boolean {
   return path.includes('\\') || /\/\.{1,2}([/;]|$)/.test(decoded)
 }
 
-/** Names things that live on one backend: Azure OpenAI and OpenAI API references, one word a resource. */
-const STATEFUL = [
-  '/files', '/uploads', '/batches', '/assistants', '/threads', '/vector_stores', '/fine_tuning', '/evals', '/containers', '/conversations',
-]
+const DEPLOYMENTS = '/deployments/'
 
-/** By the code of the first letter: this stands in every request's way, and nearly always finds nothing. */
-const STATEFUL_BY_INITIAL: string[][] = []
-const NONE: readonly string[] = []
-for (const name of STATEFUL) (STATEFUL_BY_INITIAL[name.charCodeAt(1)] ??= []).push(name)
+/** Deployment and model names are at most 64 characters long with both services; whatever is longer is no name, and not worth keeping as one. */
+export const LONGEST_NAME_BYTES = 256
 
-/** True for what is created on one backend and only known there; such a request goes to the pool's home. `rest`: see `Route`. */
+/** The deployment in a path, decoded: `gpt-4o` in `/openai/deployments/gpt-4o/chat/completions?api-version=...`. */
+function findDeployment(path: string): Route['deployment'] {
+  const at = path.indexOf(DEPLOYMENTS)
+  if (at === -1) return undefined
+  const query = path.indexOf('?')
+  const start = at + DEPLOYMENTS.length
+  const slash = path.indexOf('/', start)
+  let end = query === -1 ? path.length : query
+  if (slash !== -1 && slash < end) end = slash
+  // Empty where that comes only after the question mark.
+  const name = path.slice(start, end)
+  if (name === '' || name.length > LONGEST_NAME_BYTES) return undefined
+  return { name: decode(name), start, end }
+}
+
+/** Percent-decoded; as it is where that is not possible. */
+export function decode(text: string): string {
+  if (!text.includes('%')) return text
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
+}
+
+/**
+ * Names things that live on one backend: Azure OpenAI and OpenAI API references (2026-11), one word a resource. Creating a response
+ * can happen anywhere; fetching, continuing or deleting one cannot.
+ */
+const STATEFUL =
+  /^(\/openai)?(\/v1)?\/((files|uploads|batches|assistants|threads|vector_stores|fine_tuning|evals|containers|conversations)(?=[/?]|$)|responses\/[^/?])/
+
+/** @param rest where the API's root is not part of the base it may stand here: `/openai/files`, `/openai/v1/files`, `/v1/files`. */
 export function isStateful(rest: string): boolean {
-  let at = 0
-  // Where the API's root is not part of the base: `/openai/files`, `/openai/v1/files`, `/v1/files`.
-  if (isSegment(rest, at, '/openai')) at += '/openai'.length
-  if (isSegment(rest, at, '/v1')) at += '/v1'.length
-  for (const name of STATEFUL_BY_INITIAL[rest.charCodeAt(at + 1)] ?? NONE) if (isSegment(rest, at, name)) return true
-  // Creating a response can happen anywhere; fetching, continuing or deleting one cannot.
-  return isSegment(rest, at, '/responses') && rest.charCodeAt(at + '/responses'.length) === SLASH && !isEndOfSegment(rest, at + '/responses/'.length)
-}
-
-/** Whether this whole segment, with the slash before it, stands here. */
-function isSegment(path: string, at: number, segment: string): boolean {
-  return path.startsWith(segment, at) && isEndOfSegment(path, at + segment.length)
-}
-
-function isEndOfSegment(path: string, at: number): boolean {
-  const code = path.charCodeAt(at)
-  return at >= path.length || code === SLASH || code === QUESTION_MARK
+  return STATEFUL.test(rest)
 }

@@ -1,9 +1,21 @@
 /**
- * Undici's handler contract in both styles. Undici's own types change between 7 and 8 (8 no longer mentions the old
- * style, which Node's own fetch still uses up to Node 24), so the contract is written down here once.
+ * The one door to undici, and its handler contract in both styles: legacy (raw headers, `onHeaders`), which undici 7 and Node's
+ * own fetch up to Node 24 speak, and modern (`onResponseStart`), which undici 8 wants. Undici's own types change between 7 and
+ * 8, and those of 8 no longer mention the legacy style, so the contract is written down here once.
  */
 import type { Duplex } from 'node:stream'
-import type { Dispatcher } from 'undici'
+// Before undici itself is loaded: a pair that cannot work says so in a sentence.
+import { keepGlobal } from './undici-version.js'
+import * as undici from 'undici'
+import type { Dispatcher as DispatcherType } from 'undici'
+import { isRaw } from '../core/headers.js'
+
+export { Agent, Dispatcher, errors } from 'undici'
+
+keepGlobal()
+
+/** Undici 7 still takes legacy handlers; 8 wants modern ones, and ships a wrapper for old callers. */
+export const PEER_TAKES_LEGACY_HANDLERS = !('Dispatcher1Wrapper' in undici)
 
 /** Name and value in turn, as they came over the wire. undici's mocks put an array where a name repeats. */
 export type RawHeaders = readonly (Buffer | string | readonly (Buffer | string)[])[]
@@ -13,7 +25,7 @@ export type ParsedHeaders = Record<string, string | string[] | undefined>
 
 export type AnyHeaders = RawHeaders | ParsedHeaders
 
-/** What a handler of the new style is given to steer its request with. */
+/** What a modern handler is given to steer its request with. */
 export interface Controller {
   readonly aborted: boolean
   readonly paused: boolean
@@ -27,7 +39,7 @@ export interface Controller {
 }
 
 /** undici 8's style; 7 takes it as well. */
-export interface CurrentHandler {
+export interface ModernHandler {
   onRequestStart?(controller: Controller, context: unknown): void
   onRequestUpgrade?(controller: Controller, status: number, headers: ParsedHeaders, socket: Duplex): unknown
   onResponseStart?(controller: Controller, status: number, headers: ParsedHeaders, message?: string): void
@@ -52,20 +64,43 @@ export interface LegacyHandler {
   onRequestSent?(): void
 }
 
-export type AnyHandler = CurrentHandler | LegacyHandler
+export type AnyHandler = ModernHandler | LegacyHandler
 
 /** undici's own test for it. */
-export function isCurrent(handler: AnyHandler): handler is CurrentHandler {
-  return typeof (handler as CurrentHandler).onRequestStart === 'function'
+export function isModern(handler: AnyHandler): handler is ModernHandler {
+  return typeof (handler as ModernHandler).onRequestStart === 'function'
 }
 
-/** What comes from outside may be anything. */
+/** Handlers come from outside, and may be anything. */
 export function isHandler(handler: unknown): handler is AnyHandler {
   return typeof handler === 'object' && handler !== null
 }
 
+/**
+ * What undici asks of a handler before it sends: without it the request would be made, and no one told of it.
+ * @throws undici's InvalidArgumentError, in its words.
+ */
+export function checkHandler(handler: AnyHandler, { upgrade }: DispatchOptions): void {
+  if (!isHandler(handler)) throw new undici.errors.InvalidArgumentError('handler must be an object')
+  // undici 7 looks at no modern handler.
+  if (isModern(handler)) {
+    if (!PEER_TAKES_LEGACY_HANDLERS) checkMethods(handler, upgrade ? MODERN_UPGRADE : MODERN)
+  } else checkMethods(handler, upgrade ? LEGACY_UPGRADE : LEGACY)
+}
+
+const LEGACY = ['onConnect', 'onError', 'onHeaders', 'onData', 'onComplete'] as const
+const LEGACY_UPGRADE = ['onConnect', 'onError', 'onUpgrade'] as const
+const MODERN = ['onResponseError', 'onResponseStart', 'onResponseData', 'onResponseEnd'] as const
+const MODERN_UPGRADE = ['onResponseError', 'onRequestUpgrade'] as const
+
+function checkMethods<K extends string>(handler: Partial<Record<K, unknown>>, methods: readonly K[]): void {
+  for (const method of methods) {
+    if (typeof handler[method] !== 'function') throw new undici.errors.InvalidArgumentError(`invalid ${method} method`)
+  }
+}
+
 /** `opts` of `dispatch()`, with the fields that undici's fetch adds without declaring them. */
-export interface DispatchOptions extends Omit<Dispatcher.DispatchOptions, 'body' | 'headers' | 'query'> {
+export interface DispatchOptions extends Omit<DispatcherType.DispatchOptions, 'body' | 'headers' | 'query'> {
   body?: unknown
   headers?: unknown
   query?: Record<string, unknown> | null
@@ -81,12 +116,24 @@ export interface DispatchOptions extends Omit<Dispatcher.DispatchOptions, 'body'
 /** Takes the request from here: a dispatcher's `dispatch`, bound. */
 export type Dispatch = (opts: DispatchOptions, handler: AnyHandler) => boolean
 
-/** undici's types know one style each; what comes in may be of either. */
-export function fromUndici(handler: Dispatcher.DispatchHandler): AnyHandler {
-  return handler as unknown as AnyHandler
+/** Raw pairs for a legacy handler. Over HTTP/2 undici 8 has only the parsed ones. */
+export function toRaw(headers: AnyHeaders | null | undefined): RawHeaders {
+  if (headers == null) return []
+  if (isRaw(headers)) return headers
+  const raw: Buffer[] = []
+  for (const name of Object.keys(headers)) {
+    const value = headers[name]
+    if (value === undefined) continue
+    // One pair for each repetition: joined or nested values are what loses cookies in the legacy style.
+    if (Array.isArray(value)) for (const one of value) raw.push(Buffer.from(name, 'latin1'), Buffer.from(one, 'latin1'))
+    else raw.push(Buffer.from(name, 'latin1'), Buffer.from(value, 'latin1'))
+  }
+  return raw
 }
 
-/** And what goes out is of the style that the dispatcher takes, which its types cannot say. */
-export function toUndici(handler: AnyHandler): Dispatcher.DispatchHandler {
-  return handler as unknown as Dispatcher.DispatchHandler
+/** Parsed headers for a modern handler; undici's own parser, so that both ways in look the same. */
+export function toParsed(headers: AnyHeaders | null | undefined): ParsedHeaders {
+  if (headers == null) return {}
+  // The parser takes nested values as undici's own mocks make them; its type does not say so.
+  return isRaw(headers) ? (undici.util.parseHeaders(headers as Buffer[]) as ParsedHeaders) : headers
 }

@@ -1,81 +1,110 @@
-/** Turns what the pool tells into events, for whom listens: subscribers of a channel, and the logger. */
-import type { Channel } from 'node:diagnostics_channel'
-import type { Backend } from '../options/backend.js'
-import type { Attempt, CooldownSource, OutcomeClass, PoolListener, PoolRequest } from '../core/types.js'
+/**
+ * Turns what the pool tells into events, for subscribers of a channel and for the logger: one table says for each event how
+ * severe it is, what its payload is, and the sentence of its log line. Where no one listens, nothing is put together.
+ */
+import type { Attempt, PoolEvents, PoolListener, PoolRequest } from '../core/request.js'
+import type { BackendConfig } from '../core/types.js'
 import type { LogLevel, ResolvedLogger } from '../logger.js'
-import { channels } from './channels.js'
-import type { BalancerEventName, BalancerEvents } from './events.js'
-import { EVENT_LEVELS, logEvent } from './log-events.js'
+import { channels, type BalancerEventName, type BalancerEvents } from './events.js'
 
-/** A listener for the pool that publishes every event and logs it. With nobody to tell, a call allocates nothing. */
-export function createTelemetry(logger: ResolvedLogger): PoolListener<Backend> {
-  return new Telemetry(logger)
+interface Telling<K extends BalancerEventName> {
+  readonly level: LogLevel
+  readonly payload: (facts: PoolEvents[K]) => BalancerEvents[K]
+  readonly sentence: (event: BalancerEvents[K]) => string
 }
 
-class Telemetry implements PoolListener<Backend> {
+export const EVENTS: { readonly [K in BalancerEventName]: Telling<K> } = Object.freeze({
+  picked: {
+    level: 'debug',
+    payload: ({ attempt }) => describeAttempt(attempt),
+    sentence: ({ backend, attempt }) => `Attempt ${attempt} goes to backend "${backend}"`,
+  },
+  answered: {
+    level: 'debug',
+    payload: ({ attempt }) => ({ ...describeAttempt(attempt), status: attempt.status, latencyMs: attempt.latencyMs }),
+    sentence: ({ backend, status, latencyMs }) => `Backend "${backend}" answered ${status} after ${round(latencyMs)} ms`,
+  },
+  failover: {
+    level: 'info',
+    payload: ({ attempt, to }) => ({ ...describeAttempt(attempt), outcome: attempt.outcome, to: to?.name }),
+    sentence: ({ backend, attempt, outcome, to }) =>
+      `Attempt ${attempt} on backend "${backend}": ${outcome}; ${to === undefined ? 'the request waits' : `on to "${to}"`}`,
+  },
+  cooldown: {
+    level: 'warn',
+    payload: ({ backend, ...facts }) => ({ ...describeBackend(backend), ...facts }),
+    sentence: ({ backend, scope, cooldownMs, status, source }) =>
+      `Backend "${backend}"${inScope(scope)} cools down for ${round(cooldownMs)} ms (${status}, ${source})`,
+  },
+  ejected: {
+    level: 'warn',
+    payload: ({ backend, ...facts }) => ({ ...describeBackend(backend), ...facts }),
+    sentence: ({ backend, cooldownMs, reason }) => `Backend "${backend}" ${EJECTED[reason]}; out for ${round(cooldownMs)} ms`,
+  },
+  readmitted: {
+    level: 'info',
+    payload: ({ backend, ...facts }) => ({ ...describeBackend(backend), ...facts }),
+    sentence: ({ backend, scope, after }) =>
+      `Backend "${backend}"${inScope(scope)} is available again after its ${after === 'ejected' ? 'ejection' : 'cooldown'}`,
+  },
+  waiting: {
+    level: 'debug',
+    payload: ({ request, queueLength }) => ({ ...describeRequest(request), queueLength }),
+    sentence: ({ queueLength }) => `Every backend is throttled: the request waits (waiting now: ${queueLength})`,
+  },
+  waited: {
+    level: 'debug',
+    payload: ({ request, waitedMs, queueLength }) => ({ ...describeRequest(request), waitedMs, queueLength }),
+    sentence: ({ waitedMs, queueLength }) => `The request goes on after waiting ${round(waitedMs)} ms (waiting now: ${queueLength})`,
+  },
+  exhausted: {
+    level: 'error',
+    payload: ({ request, retryAfterMs, reason }) => ({ ...describeRequest(request), attempts: request.attempts, retryAfterMs, reason }),
+    sentence: ({ retryAfterMs, reason }) => retryAfterMs === undefined
+      ? `No further attempt: ${EXHAUSTED[reason]}; the caller gets the last answer or error`
+      : `No backend is available: ${EXHAUSTED[reason]}; the caller gets a 429, retry after ${round(retryAfterMs)} ms`,
+  },
+})
+
+const EJECTED: { readonly [K in BalancerEvents['ejected']['reason']]: string } = {
+  failed: 'failed repeatedly',
+  unreachable: 'cannot be reached',
+  misconfigured: 'refused its apiKey or bearerToken (401 or 403): please check it',
+}
+
+const EXHAUSTED: { readonly [K in BalancerEvents['exhausted']['reason']]: string } = {
+  attempts: 'its attempts are used up (maxAttempts; by default one per backend)',
+  budget: 'the retry budget is used up (retryBudget)',
+  'no-backend': 'no other backend is left to try',
+  bound: 'its path belongs to the home backend alone',
+  'not-replayable': 'its body was not kept (maxReplayBytes), so it cannot be sent again',
+  throttled: 'every backend is throttled',
+  'queue-full': 'too many requests are waiting already',
+}
+
+export class Telemetry implements PoolListener {
   readonly #logger: ResolvedLogger
 
   constructor(logger: ResolvedLogger) {
     this.#logger = logger
   }
 
-  picked(request: PoolRequest, attempt: Attempt<Backend>): void {
-    if (!this.#isHeard(channels.picked, EVENT_LEVELS.picked)) return
-    this.#tell('picked', describeAttempt(request, attempt))
+  hears(name: BalancerEventName): boolean {
+    // The one event whose level depends on its facts may be more severe than the table says.
+    return channels[name].hasSubscribers || this.#logger.isLevelEnabled(name === 'ejected' ? 'error' : EVENTS[name].level)
   }
 
-  answered(request: PoolRequest, attempt: Attempt<Backend>, status: number, latencyMs: number): void {
-    if (!this.#isHeard(channels.answered, EVENT_LEVELS.answered)) return
-    this.#tell('answered', { ...describeAttempt(request, attempt), status, latencyMs })
-  }
-
-  failover(request: PoolRequest, from: Attempt<Backend>, outcome: OutcomeClass, to: Backend | undefined): void {
-    if (!this.#isHeard(channels.failover, EVENT_LEVELS.failover)) return
-    this.#tell('failover', { ...describeAttempt(request, from), outcome, to: to?.name })
-  }
-
-  cooldown(backend: Backend, scope: string, cooldownMs: number, source: CooldownSource, status: number): void {
-    if (!this.#isHeard(channels.cooldown, EVENT_LEVELS.cooldown)) return
-    this.#tell('cooldown', { ...describeBackend(backend), scope, cooldownMs, source, status })
-  }
-
-  ejected(backend: Backend, cooldownMs: number, reason: BalancerEvents['ejected']['reason']): void {
-    const level = reason === 'misconfigured' ? 'error' : EVENT_LEVELS.ejected
-    if (!this.#isHeard(channels.ejected, level)) return
-    this.#tell('ejected', { ...describeBackend(backend), cooldownMs, reason }, level)
-  }
-
-  readmitted(backend: Backend, scope: string | undefined, after: 'ejected' | 'cooldown'): void {
-    if (!this.#isHeard(channels.readmitted, EVENT_LEVELS.readmitted)) return
-    this.#tell('readmitted', { ...describeBackend(backend), scope, after })
-  }
-
-  waiting(request: PoolRequest, queueLength: number): void {
-    if (!this.#isHeard(channels.waiting, EVENT_LEVELS.waiting)) return
-    this.#tell('waiting', { ...describeRequest(request), queueLength })
-  }
-
-  waited(request: PoolRequest, waitedMs: number, queueLength: number): void {
-    if (!this.#isHeard(channels.waited, EVENT_LEVELS.waited)) return
-    this.#tell('waited', { ...describeRequest(request), waitedMs, queueLength })
-  }
-
-  exhausted(request: PoolRequest, retryAfterMs: number | undefined, reason: BalancerEvents['exhausted']['reason']): void {
-    if (!this.#isHeard(channels.exhausted, EVENT_LEVELS.exhausted)) return
-    this.#tell('exhausted', { ...describeRequest(request), attempts: request.attempts, retryAfterMs, reason })
-  }
-
-  #isHeard(channel: Channel, level: LogLevel): boolean {
-    return channel.hasSubscribers || this.#logger.isLevelEnabled(level)
-  }
-
-  #tell<K extends BalancerEventName>(name: K, event: BalancerEvents[K], level: LogLevel = EVENT_LEVELS[name]): void {
-    if (this.#logger.isLevelEnabled(level)) logEvent(this.#logger, level, name, event)
+  tell<K extends BalancerEventName>(name: K, facts: PoolEvents[K]): void {
+    const { level: usual, payload, sentence } = EVENTS[name]
+    const event = payload(facts)
+    // Our own credential was refused: no wait puts that right.
+    const level = 'reason' in event && event.reason === 'misconfigured' ? 'error' : usual
+    if (this.#logger.isLevelEnabled(level)) this.#logger[level]({ event: name, ...event }, sentence(event))
     channels[name].publish(event)
   }
 }
 
-/** Numbers are given out when a request is first told of: who tells nobody pays nothing for them. */
+/** Numbers are given out when a request is first told of: a process that tells no one pays nothing for them. */
 const requestIds = new WeakMap<PoolRequest, number>()
 let lastRequestId = 0
 
@@ -89,10 +118,19 @@ function describeRequest(request: PoolRequest) {
   return { requestId: identify(request), scope: request.scope }
 }
 
-function describeBackend({ name, url, priority }: Backend) {
+function describeBackend({ name, url, priority }: BackendConfig) {
   return { backend: name, url, priority }
 }
 
-function describeAttempt(request: PoolRequest, { backend, number }: Attempt<Backend>) {
+function describeAttempt({ request, backend, number }: Attempt) {
   return { ...describeRequest(request), ...describeBackend(backend), attempt: number }
+}
+
+function inScope(scope: string | undefined): string {
+  return scope === undefined || scope === '' ? '' : ` (${scope})`
+}
+
+/** Whole milliseconds, but never a wait of 0 that is one. */
+function round(ms: number): number {
+  return Math.ceil(ms)
 }

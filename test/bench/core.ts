@@ -5,16 +5,14 @@
  *   node --expose-gc --import tsx test/bench/core.ts
  */
 import { Pool } from '../../src/core/pool.js'
-import type { BackendConfig, PoolConfig, PoolListener, PoolRequest, OutcomeClass } from '../../src/core/types.js'
+import { PoolRequest, type PoolListener } from '../../src/core/request.js'
+import type { BackendConfig, PoolConfig } from '../../src/core/types.js'
 
 const ROUNDS = 9
 const CALLS = 200_000
 
 const nothing = (): void => {}
-const SILENT: PoolListener<BackendConfig> = {
-  picked: nothing, answered: nothing, failover: nothing, cooldown: nothing, ejected: nothing, readmitted: nothing,
-  waiting: nothing, waited: nothing, exhausted: nothing,
-}
+const SILENT: PoolListener = { hears: () => false, tell: nothing }
 
 const HEADERS = {
   'no limits': { 'content-type': 'application/json', 'apim-request-id': '6f2c' },
@@ -27,21 +25,18 @@ const HEADERS = {
   },
 } as const
 
-class Request implements PoolRequest {
-  readonly scope = 'gpt-4o'
-  readonly bodyBytes = 2_400
+class Request extends PoolRequest {
+  override readonly scope = 'gpt-4o'
+  override readonly bodyBytes = 2_400
   readonly pinned = false
-  attempts = 0
-  tried: unknown[] | undefined = undefined
-  lastOutcome: OutcomeClass | undefined = undefined
-  waitingSince: number | undefined = undefined
   wake(): void {}
 }
 
 /** Equal backends of one priority: every one of them is looked at. Time moves by 1 ms a call, as at 1,000 requests a second. */
-function createPool(count: number, pacing: boolean): Pool<BackendConfig> {
+function createPool(count: number, pacing: boolean): Pool {
   const backends = Array.from({ length: count }, (_, i): BackendConfig => ({
     name: `b${i}`, url: `https://b${i}.example`, priority: 1, weight: 1, ownsCredential: true, models: undefined,
+    origin: `https://b${i}.example`, basePath: '', query: undefined, credential: undefined,
   }))
   const [home] = backends
   if (home === undefined) throw new RangeError('no backends')
@@ -65,7 +60,7 @@ function measure(count: number, headers: Readonly<Record<string, string>>, pacin
       now += 1
       const attempt = pool.acquire(new Request(), now)
       if (attempt.kind !== 'send') throw new Error(`not sent: ${attempt.kind}`)
-      pool.headers(attempt, 200, headers, now)
+      pool.conclude(attempt, pool.headers(attempt, 200, headers, now), now)
       pool.settle(attempt, 'completed', now)
     }
   }

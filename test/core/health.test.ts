@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { AVAILABLE, canProbe, transition, type Health, type HealthEvent } from '../../src/core/health.js'
-import { SEED } from '../support/core-arbitraries.js'
+import { SEED } from '../support/seed.js'
 
 /** Takes the events one after the other, at time 0 but for those that say otherwise; the jitter is half of its bound. */
 function after(...events: (HealthEvent | [HealthEvent, { at?: number; isProbe?: boolean }])[]): Health {
@@ -13,6 +13,33 @@ function after(...events: (HealthEvent | [HealthEvent, { at?: number; isProbe?: 
   }
   return state
 }
+
+/** How long a backend is left alone after so many failures to be reached in a row, with this said by chance each time. */
+function backoffs(count: number, random: number): number[] {
+  let state: Health = AVAILABLE
+  let now = 0
+  return Array.from({ length: count }, () => {
+    state = transition(state, 'unreachable', state.kind === 'probing', now, () => random)
+    if (state.kind !== 'ejected') return assert.fail(state.kind)
+    const forMs = state.until - now
+    now = state.until
+    state = transition(state, 'probe', false, now, () => random)
+    return forMs
+  })
+}
+
+describe('the time that a failed backend is left alone', () => {
+  test('is bounded by 500 ms at first, by twice that at each failure of a probe in a row, by 15 s at last', () => {
+    const bounds = backoffs(5_000, 1)
+    assert.deepEqual(bounds.slice(0, 8), [500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000, 15_000])
+    assert.equal(bounds.at(-1), 15_000)
+  })
+
+  test('has full jitter: anything from nothing to its bound', () => {
+    assert.deepEqual(backoffs(3, 0), [0, 0, 0])
+    assert.deepEqual(backoffs(3, 0.25), [125, 250, 500])
+  })
+})
 
 describe('health', () => {
   test('one failure is the request\'s own, two in a row are the backend\'s', () => {

@@ -8,11 +8,11 @@ describe('nothing available', () => {
   test('everybody throttled: a 429 with the soonest of all waits, with nothing sent', () => {
     const kit = three()
     kit.throttle('', 30_000, 5_000, 20_000)
-    const soonest = Math.min(...['a', 'b', 'c'].map((name) => kit.statusOf(name).cooldownMs))
+    kit.setChance(0)
     kit.listener.take()
-    assert.deepEqual(kit.acquire(), { kind: 'reject', retryAfterMs: soonest })
-    assert.ok(soonest >= 5_000 && soonest <= 5_500)
-    assert.deepEqual(kit.listener.take(), [`exhausted ${Math.round(soonest)} throttled`])
+    const rejected = kit.acquire()
+    assert.ok(rejected.kind === 'reject' && rejected.retryAfterMs >= 5_000 && rejected.retryAfterMs <= 5_005, JSON.stringify(rejected))
+    assert.deepEqual(kit.listener.take(), [`exhausted ${Math.round(rejected.retryAfterMs)} throttled`])
     assert.deepEqual(['a', 'b', 'c'].map((name) => kit.statusOf(name).attempts), [1, 1, 1])
   })
 
@@ -26,18 +26,79 @@ describe('nothing available', () => {
 
   test('a backend that asked for no wait at all makes for the shortest one there is', () => {
     const kit = new PoolKit([backend('a')])
+    kit.setChance(0)
     const request = new TestRequest()
     kit.answer(kit.send(request), 429, { 'retry-after-ms': '0' })
     assert.deepEqual(kit.acquire(request), { kind: 'reject', retryAfterMs: 1 })
   })
 
-  test('one failed and the other throttled: a 429, because waiting will help', () => {
+  test('one failed and the other throttled: a 429 that says when the first of both may be back', () => {
     const kit = new PoolKit([backend('a', 1), backend('b', 2)], { maxAttempts: 3 })
     const request = new TestRequest()
     kit.answer(kit.send(request), 429, { 'retry-after': '3' })
     kit.settle(kit.send(request), 'connection')
     const rejected = kit.acquire(request)
-    assert.ok(rejected.kind === 'reject' && rejected.retryAfterMs >= 3_000)
+    assert.ok(rejected.kind === 'reject' && rejected.retryAfterMs <= 525, JSON.stringify(rejected))
+  })
+
+  test('attempts used up by a failure while another is merely throttled: a 429 too, but for a credential of ours', () => {
+    for (const [status, expected] of [[500, 'reject'], [401, 'surface']] as const) {
+      const kit = new PoolKit([backend('a', 1), backend('b', 2, { ownsCredential: true })], { maxAttempts: 2 })
+      kit.setChance(0)
+      const request = new TestRequest()
+      kit.answer(kit.send(request), 429, { 'retry-after-ms': '500' })
+      kit.answer(kit.send(request), status)
+      const told = kit.acquire(request)
+      assert.equal(told.kind, expected)
+      if (told.kind === 'reject') assert.ok(told.retryAfterMs >= 500 && told.retryAfterMs <= 505, String(told.retryAfterMs))
+    }
+  })
+
+  test('the soonest within the patience of the request: it waits, and not for a moment longer', () => {
+    for (const [waitMs, expected] of [[500, 'wait'], [501, 'reject']] as const) {
+      const kit = three({ maxWaitMs: 500 })
+      kit.setChance(0)
+      kit.throttle('', 30_000, waitMs, 20_000)
+      assert.equal(kit.acquire().kind, expected)
+    }
+  })
+
+  test('all failed it, and none is throttled: a patient request is held until its backoff is over, and tries again', () => {
+    const kit = three({ maxWaitMs: 10_000 })
+    const request = new TestRequest()
+    for (let i = 0; i < 3; i++) kit.answer(kit.send(request), 500)
+    assert.equal(kit.acquire(request).kind, 'wait')
+    kit.system.advance(249)
+    assert.equal(request.wakes, 0)
+    kit.system.advance(2)
+    assert.equal(request.wakes, 1)
+    assert.equal(kit.send(request).backend.name, 'a')
+  })
+
+  test('all are out and none has said that it is full: a patient request waits for a probe, and at its end the least bad is tried', () => {
+    const kit = three({ maxWaitMs: 300 })
+    // Each is out for half a second.
+    kit.setChance(1 - 2 ** -53)
+    for (let i = 0; i < 3; i++) kit.settle(kit.send(new TestRequest({ scope: 'other' })), 'connection')
+    const request = new TestRequest()
+    assert.equal(kit.acquire(request).kind, 'wait')
+    kit.system.advance(299)
+    assert.equal(request.wakes, 0)
+    kit.system.advance(2)
+    assert.equal(request.wakes, 1)
+    assert.equal(kit.send(request).backend.name, 'a')
+    assert.equal(kit.pool.status(kit.now).waiting, 0)
+  })
+
+  test('all have failed it when its patience is over: the last real error', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)], { maxWaitMs: 100 })
+    const request = new TestRequest()
+    for (let i = 0; i < 2; i++) kit.answer(kit.send(request), 500)
+    assert.equal(kit.acquire(request).kind, 'wait')
+    kit.system.advance(101)
+    assert.equal(request.wakes, 1)
+    assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'no-backend' })
+    assert.equal(kit.pool.status(kit.now).waiting, 0)
   })
 
   test('attempts used up while others are free: the last real answer', () => {
@@ -109,8 +170,8 @@ describe('the retry budget of a pool', () => {
     assert.equal(kit.acquire(first).kind, 'wait')
     assert.equal(kit.acquire(second).kind, 'wait')
     kit.system.advance(200)
-    assert.equal(kit.acquire(first).kind, 'send')
-    assert.equal(kit.acquire(second).kind, 'send')
+    kit.answer(kit.send(first), 200)
+    kit.answer(kit.send(second), 200)
     const third = new TestRequest()
     kit.settle(kit.send(third), 'connection')
     assert.notEqual(kit.acquire(third).kind, 'surface')

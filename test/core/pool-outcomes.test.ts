@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { AttemptEnd, OutcomeClass, ResponseHeaders } from '../../src/core/types.js'
+import type { AttemptEnd, OutcomeClass } from '../../src/core/types.js'
 import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
 
 const two = (): PoolKit => new PoolKit([backend('a', 1), backend('b', 2)])
@@ -113,7 +113,7 @@ describe('an outcome', () => {
     const kit = two()
     for (const end of ['broken', 'connection', 'timeout'] satisfies AttemptEnd[]) {
       const attempt = kit.send()
-      kit.pool.headers(attempt, 200, {}, kit.now)
+      kit.headers(attempt, 200)
       kit.settle(attempt, end)
     }
     const { failures, successes, state } = kit.statusOf('a')
@@ -125,7 +125,7 @@ describe('an outcome', () => {
     const kit = two()
     for (const end of ['broken', 'completed', 'aborted'] satisfies AttemptEnd[]) {
       const attempt = kit.send(new TestRequest({ scope: end }))
-      kit.pool.headers(attempt, 429, {}, kit.now)
+      kit.headers(attempt, 429)
       kit.settle(attempt, end)
     }
     const { failures, throttled, inFlight } = kit.statusOf('a')
@@ -136,15 +136,15 @@ describe('an outcome', () => {
   test('each attempt is settled once, and its headers count once', () => {
     const kit = two()
     const attempt = kit.send()
-    assert.equal(kit.pool.headers(attempt, 200, {}, kit.now), 'success')
-    assert.equal(kit.pool.headers(attempt, 500, {}, kit.now), 'success')
+    assert.equal(kit.headers(attempt, 200), 'success')
+    assert.equal(kit.headers(attempt, 500), 'success')
     kit.settle(attempt, 'completed')
     kit.settle(attempt, 'broken')
     const { successes, failures, inFlight } = kit.statusOf('a')
     assert.deepEqual({ successes, failures, inFlight }, { successes: 1, failures: 0, inFlight: 0 })
     const aborted = kit.send()
     kit.settle(aborted, 'aborted')
-    assert.equal(kit.pool.headers(aborted, 200, {}, kit.now), 'ignored')
+    assert.equal(kit.headers(aborted, 200), 'ignored')
     assert.equal(kit.statusOf('a').successes, 1)
   })
 
@@ -158,91 +158,10 @@ describe('an outcome', () => {
   test('in-flight ends when the body ends, not at the headers', () => {
     const kit = two()
     const attempt = kit.send()
-    kit.pool.headers(attempt, 200, {}, kit.now)
+    kit.headers(attempt, 200)
     assert.equal(kit.statusOf('a').inFlight, 1)
     kit.settle(attempt, 'completed')
     assert.equal(kit.statusOf('a').inFlight, 0)
-  })
-})
-
-describe('a cooldown', () => {
-  const cool = (kit: PoolKit, headers: ResponseHeaders): void => {
-    const attempt = kit.send(new TestRequest({ pinned: true }))
-    kit.answer(attempt, 429, headers)
-  }
-  const cooldownOf = (kit: PoolKit): number => kit.statusOf('a').scopes[0]?.cooldownMs ?? NaN
-
-  test('lasts as the answer says, and up to 10 % and a second longer', () => {
-    for (const [header, ms, most] of [['43', 43, 47.3], ['5000', 5_000, 5_500], ['30000', 30_000, 31_000], ['86400000', 60_000, 61_000]] as const) {
-      for (let seed = 1; seed <= 20; seed++) {
-        const kit = new PoolKit([backend('a')], {}, seed)
-        cool(kit, { 'retry-after-ms': header })
-        assert.ok(cooldownOf(kit) >= ms && cooldownOf(kit) < most, `${header}: ${cooldownOf(kit)}`)
-      }
-    }
-  })
-
-  test('of nothing is none, but the request that got it goes elsewhere', () => {
-    const kit = two()
-    const request = new TestRequest()
-    kit.answer(kit.send(request), 429, { 'retry-after': '0' })
-    assert.equal(kit.send(request).backend.name, 'b')
-    assert.equal(kit.send().backend.name, 'a')
-    assert.ok(!kit.listener.take().some((line) => line.startsWith('cooldown')))
-  })
-
-  test('is never shortened by an answer that asks for less', () => {
-    const kit = new PoolKit([backend('a')])
-    cool(kit, { 'retry-after': '20' })
-    const before = cooldownOf(kit)
-    cool(kit, { 'retry-after': '1' })
-    assert.equal(cooldownOf(kit), before)
-    cool(kit, { 'retry-after': '40' })
-    assert.ok(cooldownOf(kit) >= 40_000)
-  })
-
-  test('is told when it begins and when it becomes longer, not with every answer of a burst', () => {
-    const kit = new PoolKit([backend('a')])
-    for (let i = 0; i < 50; i++) {
-      cool(kit, { 'retry-after': '10' })
-      kit.system.advance(1)
-    }
-    cool(kit, { 'retry-after': '30' })
-    const told = kit.listener.take().filter((line) => line.startsWith('cooldown'))
-    assert.equal(told.length, 2)
-    assert.match(told[0] ?? '', /^cooldown a - 1[01]\d{3} retry-after 429$/)
-    assert.match(told[1] ?? '', /^cooldown a - 3[01]\d{3} retry-after 429$/)
-  })
-
-  test('is told to be over once, when somebody sees it', () => {
-    const kit = new PoolKit([backend('a')])
-    cool(kit, { 'retry-after': '1' })
-    kit.system.advance(2_000)
-    kit.listener.take()
-    kit.pool.status(kit.now)
-    assert.deepEqual(kit.listener.take(), ['readmitted a  cooldown'])
-    kit.pool.status(kit.now)
-    kit.send()
-    assert.deepEqual(kit.listener.take(), ['picked a 1'])
-    cool(kit, { 'retry-after': '1' })
-    kit.system.advance(2_000)
-    kit.listener.take()
-    kit.send()
-    assert.deepEqual(kit.listener.take(), ['readmitted a  cooldown', 'picked a 1'])
-  })
-
-  test('may end at a date', () => {
-    const kit = new PoolKit([backend('a')])
-    cool(kit, { 'retry-after': new Date(kit.system.wallNow() + 7_000).toUTCString() })
-    assert.ok(cooldownOf(kit) >= 7_000 && cooldownOf(kit) <= 7_700)
-  })
-
-  test('does not mind the wall clock being set', () => {
-    const kit = new PoolKit([backend('a')])
-    cool(kit, { 'retry-after': '7' })
-    const before = cooldownOf(kit)
-    kit.system.setWall(0)
-    assert.equal(cooldownOf(kit), before)
   })
 })
 

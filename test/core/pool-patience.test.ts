@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { MAX_WAITERS } from '../../src/core/wait-room.js'
-import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
+import { backend, MOST_WAITERS, PoolKit, TestRequest } from '../support/pool-kit.js'
 
 const WAIT_MS = 10_000
 
@@ -101,7 +100,7 @@ describe('those who wait are looked after', () => {
     kit.throttle('', 9_000)
     const request = new TestRequest()
     assert.equal(kit.acquire(request).kind, 'wait')
-    kit.pool.headers(old, 200, {}, kit.now)
+    kit.headers(old, 200)
     kit.system.advance(1)
     assert.equal(request.wakes, 1)
     assert.equal(kit.send(request).backend.name, 'a')
@@ -144,7 +143,7 @@ test('a request whose turn another one took is woken again when the next comes, 
 test('a full queue keeps nobody from a backend that is free', () => {
   const kit = kitOf(2)
   kit.throttle('chat', 5_000, 5_000)
-  for (let i = 0; i < MAX_WAITERS; i++) assert.equal(kit.acquire(new TestRequest({ scope: 'chat' })).kind, 'wait')
+  for (let i = 0; i < MOST_WAITERS; i++) assert.equal(kit.acquire(new TestRequest({ scope: 'chat' })).kind, 'wait')
   const request = new TestRequest({ scope: 'embeddings' })
   kit.answer(kit.send(request), 429)
   assert.equal(kit.send(request).backend.name, 'b')

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import type { Attempt, AttemptEnd, BackendConfig, PoolConfig } from '../../src/core/types.js'
-import { retryHeaders, SEED } from '../support/core-arbitraries.js'
+import type { Attempt } from '../../src/core/request.js'
+import type { AttemptEnd, BackendConfig, PoolConfig } from '../../src/core/types.js'
+import { retryHeaders } from '../support/core-arbitraries.js'
+import { SEED } from '../support/seed.js'
 import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
 
 const STATUSES = [200, 200, 200, 201, 400, 401, 408, 429, 429, 500, 503]
@@ -92,7 +94,7 @@ class World {
         const one = this.live[step.which % this.live.length]
         if (one === undefined || this.answered.has(one.attempt)) break
         this.answered.add(one.attempt)
-        const outcome = kit.pool.headers(one.attempt, step.status, step.headers, kit.now)
+        const outcome = kit.headers(one.attempt, step.status, step.headers)
         if (outcome !== 'success' && outcome !== 'answered') this.failed.add(one.request)
         break
       }

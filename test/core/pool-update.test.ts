@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { Roster } from '../../src/core/tiers.js'
-import { backend, PoolKit, poolConfig, TestRequest } from '../support/pool-kit.js'
+import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
 
 describe('an update', () => {
   test('keeps the state of backends that stay, and starts new ones afresh', () => {
@@ -40,7 +39,7 @@ describe('an update', () => {
     kit.update([backend('b', 1), backend('c', 2)])
     kit.answer(attempts[0], 429)
     kit.settle(attempts[1], 'connection')
-    assert.equal(kit.pool.headers(attempts[2], 200, {}, kit.now), 'success')
+    assert.equal(kit.headers(attempts[2], 200), 'success')
     kit.settle(attempts[2], 'broken')
     assert.equal(kit.send(throttled).backend.name, 'b')
     assert.equal(kit.send(failed).backend.name, 'b')
@@ -132,7 +131,7 @@ describe('an update', () => {
     const kit = new PoolKit([backend('a', 1), backend('b', 2), backend('c', 3)])
     const request = new TestRequest({ scope: 'm' })
     kit.answer(kit.send(request), 429)
-    kit.listener.failover = () => kit.update([backend('c', 1), backend('d', 2)])
+    kit.listener.tell = (event) => { if (event === 'failover') kit.update([backend('c', 1), backend('d', 2)]) }
     const attempt = kit.send(request)
     assert.equal(attempt.backend.name, 'b')
     kit.answer(attempt, 200)
@@ -161,20 +160,5 @@ describe('an update', () => {
     assert.equal(paceOf(), 0)
     kit.answer(kit.send(pinned()), 429)
     assert.equal(paceOf(), 0)
-  })
-})
-
-describe('the roster', () => {
-  test('asks backends by priority and keeps the order of the configuration among equals', () => {
-    const config = poolConfig([backend('d', 2), backend('a', 1), backend('c', 2), backend('b', 1)])
-    const roster = new Roster(config, [])
-    assert.deepEqual(roster.backends.map(({ config: { name }, index }) => [name, index]), [['a', 0], ['b', 1], ['d', 2], ['c', 3]])
-    assert.deepEqual(roster.tierEnds, [2, 4])
-    assert.deepEqual(config.backends.map(({ name }) => name), ['d', 'a', 'c', 'b'])
-  })
-
-  test('has its home among its backends', () => {
-    const config = poolConfig([backend('a')])
-    assert.throws(() => new Roster({ ...config, home: backend('x') }, []), /home: must be one of the backends, got "x"/)
   })
 })

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { RetryBudget } from '../../src/core/retry-budget.js'
-import { SEED } from '../support/core-arbitraries.js'
+import { SEED } from '../support/seed.js'
 
 const drain = (budget: RetryBudget, now: number): number => {
   let taken = 0

@@ -6,7 +6,6 @@ import { after, describe, test } from 'node:test'
 import { inspect } from 'node:util'
 import { readConfigFile } from '../../src/options/config-file.js'
 import { InvalidOptionsError } from '../../src/errors.js'
-import { resolveOptions } from '../../src/options/index.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'oplb-config-'))
 after(() => { rmSync(folder, { recursive: true }) })
@@ -37,18 +36,19 @@ const refuse = (content: unknown): InvalidOptionsError => {
 
 describe('a configuration file', () => {
   test('has the options, with secrets from the environment where it names a variable', () => {
-    const options = readConfigFile(write({
+    const { resolved, given } = readConfigFile(write({
       backends: [{ ...east, apiKey: { env: 'KEY_EAST' } }, { url: 'api.openai.com/v1', priority: 2, bearerToken: { env: 'TOKEN' } }, { url: 'x.example', priority: 3, apiKey: 'inline' }],
       maxWaitMs: 500,
       logger: false,
     }), env)
-    const { backends, maxWaitMs } = resolveOptions(options)
+    const { backends, maxWaitMs } = resolved
+    assert.deepEqual(given.backends.map(({ apiKey, bearerToken }) => apiKey ?? bearerToken), ['PLANTED-east', 'PLANTED-token', 'inline'])
     assert.deepEqual(backends.map((backend) => backend.credential?.resolve()), ['PLANTED-east', 'Bearer PLANTED-token', 'inline'])
     assert.equal(maxWaitMs, 500)
   })
 
   test('may begin with a byte order mark', () => {
-    assert.equal(readConfigFile(write(`\uFEFF${JSON.stringify({ backends: [east] })}`), env).backends.length, 1)
+    assert.equal(readConfigFile(write(`\uFEFF${JSON.stringify({ backends: [east] })}`), env).resolved.backends.length, 1)
   })
 
   test('that is not there is told with the reason', () => {

@@ -4,8 +4,8 @@ import { inspect } from 'node:util'
 import fc from 'fast-check'
 import { Agent } from 'undici'
 import { InvalidOptionsError } from '../../src/errors.js'
-import { findNearest } from '../../src/options/nearest.js'
-import type { Backend, BalancerOptions } from '../../src/options/index.js'
+import { findNearest } from '../../src/options/checks.js'
+import type { BalancerOptions, ConfiguredBackend } from '../../src/options/index.js'
 import { Credential, DEFAULTS, resolveOptions, updateOptions } from '../../src/options/index.js'
 
 const east = { url: 'https://east.openai.azure.com/openai/v1', priority: 1 }
@@ -14,7 +14,7 @@ const west = { url: 'https://west.openai.azure.com/openai/v1', priority: 2 }
 /** Options as JavaScript may hand them over, whatever the types say. */
 const resolveAny = (options: unknown) => resolveOptions(options as BalancerOptions)
 const resolveWith = (changes: object) => resolveAny({ backends: [east], ...changes })
-const resolveBackend = (changes: object) => resolveAny({ backends: [{ ...east, ...changes }] }).backends[0] as Backend
+const resolveBackend = (changes: object) => resolveAny({ backends: [{ ...east, ...changes }] }).backends[0] as ConfiguredBackend
 
 const refuse = (options: unknown): InvalidOptionsError => {
   try {
@@ -77,8 +77,9 @@ describe('options that are left out', () => {
     assert.equal(resolveWith({ maxCooldownMs: 5_000 }).cooldownMs, 5_000)
   })
 
-  test('latencyGuard is off when pacing is', () => {
-    assert.equal(resolveWith({ pacing: false }).latencyGuard, false)
+  test('latencyGuard is on, also without pacing', () => {
+    assert.equal(resolveWith({ pacing: false }).latencyGuard, true)
+    assert.equal(resolveWith({ pacing: false, latencyGuard: true }).latencyGuard, true)
   })
 
   test('DEFAULTS cannot be changed', () => {
@@ -260,7 +261,6 @@ describe('wrong options', () => {
     [{ backends: [east], attemptTimeoutMs: null }, 'attemptTimeoutMs', /milliseconds/, 'null'],
     [{ backends: [east], pacing: 'yes' }, 'pacing', /true or false/, '"yes"'],
     [{ backends: [east], latencyGuard: 0 }, 'latencyGuard', /true or false/, '0'],
-    [{ backends: [east], latencyGuard: true, pacing: false }, 'latencyGuard', /needs pacing/, 'true'],
     [{ backends: [east], retryBudget: 0.2 }, 'retryBudget', /an object/, 'a number'],
     [{ backends: [east], retryBudget: { ratio: -0.1 } }, 'retryBudget.ratio', /a finite number of 0 or more/, '-0.1'],
     [{ backends: [east], retryBudget: { minPerSecond: NaN } }, 'retryBudget.minPerSecond', /a finite number of 0 or more/, 'NaN'],
@@ -389,32 +389,32 @@ describe('updateOptions', () => {
   const first = resolveOptions({ backends: [{ ...east, apiKey: 'PLANTED' }, west], maxWaitMs: 7, logger: false })
 
   test('changes what is given and keeps the rest', () => {
-    const next = updateOptions(first, { maxAttempts: 2 })
+    const next = updateOptions(first, { maxAttempts: 2 }, 0)
     assert.equal(next.maxAttempts, 2)
     assert.equal(next.maxWaitMs, 7)
     assert.equal(next.backends[0]?.credential?.resolve(), 'PLANTED')
-    assert.equal(updateOptions(next, { maxWaitMs: 0 }).maxAttempts, 2)
+    assert.equal(updateOptions(next, { maxWaitMs: 0 }, 0).maxAttempts, 2)
     assert.equal(first.maxAttempts, undefined)
   })
 
   test('keeps the base URLs of removed backends intercepted, so that clients stay balanced', () => {
-    const next = updateOptions(updateOptions(first, { backends: [west] }), { backends: [{ url: 'https://north.openai.azure.com/openai/v1', priority: 1 }] })
+    const next = updateOptions(updateOptions(first, { backends: [west] }, 0), { backends: [{ url: 'https://north.openai.azure.com/openai/v1', priority: 1 }] }, 0)
     assert.deepEqual(next.intercept.map(({ origin }) => origin).sort(), ['https://east.openai.azure.com', 'https://north.openai.azure.com', 'https://west.openai.azure.com'])
   })
 
   test('does not add to an intercept that was given', () => {
     const given = resolveOptions({ backends: [east], intercept: ['https://chat.balanced'] })
-    assert.deepEqual(updateOptions(given, { backends: [west] }).intercept.map(({ href }) => href), ['https://chat.balanced'])
-    assert.deepEqual(updateOptions(given, { intercept: ['https://a.example'] }).intercept.map(({ href }) => href), ['https://a.example'])
+    assert.deepEqual(updateOptions(given, { backends: [west] }, 0).intercept.map(({ href }) => href), ['https://chat.balanced'])
+    assert.deepEqual(updateOptions(given, { intercept: ['https://a.example'] }, 0).intercept.map(({ href }) => href), ['https://a.example'])
   })
 
   test('with an undefined option goes back to the default', () => {
-    assert.equal(updateOptions(first, { maxWaitMs: undefined }).maxWaitMs, 0)
+    assert.equal(updateOptions(first, { maxWaitMs: undefined }, 0).maxWaitMs, 0)
   })
 
   test('refuses what is wrong, also in combination with what was there', () => {
-    assert.throws(() => updateOptions(first, { backends: [] }), InvalidOptionsError)
-    assert.throws(() => updateOptions(first, { maxCooldownMs: 5, cooldownMs: 6 }), InvalidOptionsError)
-    assert.throws(() => updateOptions(first, { logg: false } as Partial<BalancerOptions>), /did you mean logger/)
+    assert.throws(() => updateOptions(first, { backends: [] }, 0), InvalidOptionsError)
+    assert.throws(() => updateOptions(first, { maxCooldownMs: 5, cooldownMs: 6 }, 0), InvalidOptionsError)
+    assert.throws(() => updateOptions(first, { logg: false } as Partial<BalancerOptions>, 0), /did you mean logger/)
   })
 })

@@ -7,8 +7,7 @@ import { join, posix } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { publint } from 'publint'
 import { startScriptedBackend } from '../support/scripted-backend.js'
-import { binary, compile, createConsumer, packProject, repack, root, runNode } from './packed-project.js'
-import type { PackedProject } from './packed-project.js'
+import { binary, compile, createConsumer, type PackedProject, packProject, repack, root, runNode } from './packed-project.js'
 
 /** Half as much again as it is today: a stray file, a bundled dependency or source maps would show. */
 const MAX_TARBALL_BYTES = 108 * 1_024
@@ -24,7 +23,7 @@ describe('the tarball', () => {
   test('holds the build, package.json, README, LICENSE and CHANGELOG, and nothing else', () => {
     const declarations = paths().filter((path) => /^dist\/types\/([a-z\d-]+\/)?[a-z\d-]+\.d\.ts$/.test(path))
     assert.deepEqual(paths().filter((path) => !declarations.includes(path)).sort(), [
-      'CHANGELOG.md', 'LICENSE', 'README.md', 'dist/balancer.js', 'dist/check-peer.js', 'dist/index.js', 'dist/register.js', 'package.json',
+      'CHANGELOG.md', 'LICENSE', 'README.md', 'dist/balancer.js', 'dist/undici-version.js', 'dist/index.js', 'dist/register.js', 'package.json',
     ])
   })
 
@@ -172,7 +171,7 @@ describe('a consumer', () => {
       const { code, output } = await runNode(['--input-type=module', '--eval', `import 'openai-priority-loadbalancer${entry}'`], folder)
       assert.notEqual(code, 0)
       assert.match(output, /Error: openai-priority-loadbalancer needs undici 7\.27\.2 or newer, or 8; found 7\.27\.1, .* Run: npm install undici@7/)
-      assert.match(output, /\/dist\/check-peer\.js:\d+/)
+      assert.match(output, /\/dist\/undici-version\.js:\d+/)
     }
   })
 

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { PassThrough } from 'node:stream'
 import { describe, test } from 'node:test'
-import type { CurrentHandler, LegacyHandler } from '../../src/request/undici.js'
+import type { ModernHandler, LegacyHandler } from '../../src/request/undici.js'
 import { gate } from '../support/gate.js'
 import { EAST, PAIRS, Scene, WEST } from '../support/scene.js'
-import { recordingHandler } from '../support/recording-handler.js'
+import { recordingHandler, wholeHandler } from '../support/recording-handler.js'
 import { turns } from '../support/until.js'
 
 const reset = (): Error => Object.assign(new Error('ECONNRESET'), { code: 'ECONNRESET' })
@@ -192,10 +192,10 @@ for (const [caller, inner] of PAIRS) {
     test('an answer of our own ends without trailers', async () => {
       const it = scene()
       const seen: unknown[] = []
-      const handler: CurrentHandler & LegacyHandler = caller === 'new'
+      const handler: ModernHandler & LegacyHandler = caller === 'new'
         ? { onRequestStart () {}, onResponseEnd (controller, trailers) { seen.push(trailers, controller.rawTrailers) } }
         : { onComplete (trailers) { seen.push({}, trailers) } }
-      it.engine.dispatch(it.inner, { origin: 'https://east.example', path: '/openai/x', method: 'POST' }, handler)
+      it.engine.dispatch(it.inner, { origin: 'https://east.example', path: '/openai/x', method: 'POST' }, wholeHandler(handler))
       for (let i = 0; i < 2; i++) it.inner.last.start().respond(429).end()
       await turns(1)
       assert.deepEqual(seen, [{}, []])

@@ -2,19 +2,19 @@ import assert from 'node:assert/strict'
 import { PassThrough } from 'node:stream'
 import { test } from 'node:test'
 import type { AnyHandler } from '../../src/request/undici.js'
-import { adaptForward } from '../../src/request/pass-through.js'
+import { adaptHandler } from '../../src/request/pass-through.js'
 import { FakeCall } from '../support/fake-inner.js'
 import { recordingHandler, type RecorderOptions } from '../support/recording-handler.js'
 
 function forward(options?: RecorderOptions): { recorder: ReturnType<typeof recordingHandler>, call: FakeCall } {
   const recorder = recordingHandler('old', options)
-  return { recorder, call: new FakeCall({ origin: 'https://elsewhere.example', path: '/', method: 'GET' }, adaptForward(recorder.handler), 'new') }
+  return { recorder, call: new FakeCall({ origin: 'https://elsewhere.example', path: '/', method: 'GET' }, adaptHandler(recorder.handler), 'new') }
 }
 
 test('a handler of the new style is passed on as it is, and what is no handler too', () => {
   const { handler } = recordingHandler('new')
-  assert.equal(adaptForward(handler), handler)
-  for (const none of [null, undefined, 'handler']) assert.equal(adaptForward(none as unknown as AnyHandler), none)
+  assert.equal(adaptHandler(handler), handler)
+  for (const none of [null, undefined, 'handler']) assert.equal(adaptHandler(none as unknown as AnyHandler), none)
 })
 
 test('a handler of the old style hears all of it in its own style', () => {
@@ -34,7 +34,7 @@ test('raw headers come as they are where undici has them, else made from the par
   call.start().respond(200, [Buffer.from('X-Latin'), Buffer.from('caf\xe9', 'latin1')]).end([Buffer.from('x-sum'), Buffer.from('7')])
   assert.deepEqual(recorder.events.slice(1), [['headers', 200, ['x-latin', 'caf\xe9'], ''], ['end', ['x-sum', '7']]])
   const bare = recordingHandler('old')
-  const handler = adaptForward(bare.handler) as typeof bare.handler
+  const handler = adaptHandler(bare.handler) as typeof bare.handler
   const controller = { aborted: false, paused: false, reason: null, abort() {}, pause() {}, resume() {} }
   handler.onResponseStart?.(controller, 200, { a: '1' })
   handler.onResponseEnd?.(controller, { b: '2' })
@@ -68,7 +68,7 @@ test('it pauses nothing where it does not ask for that, nor by what it says to a
   const { call } = forward()
   call.start().respond(200)
   assert.equal(call.paused, false)
-  const early = new FakeCall({ origin: 'https://elsewhere.example', path: '/', method: 'GET' }, adaptForward({ onHeaders: (status) => status >= 200 }), 'new')
+  const early = new FakeCall({ origin: 'https://elsewhere.example', path: '/', method: 'GET' }, adaptHandler({ onHeaders: (status) => status >= 200 }), 'new')
   early.start().respond(103)
   assert.equal(early.paused, false)
 })
@@ -82,7 +82,7 @@ test('an upgrade is handed over', () => {
 test('raw headers and trailers are the very ones that came', () => {
   const [headers, trailers] = [[Buffer.from('X-Case'), Buffer.from('1')], [Buffer.from('X-Sum'), Buffer.from('7')]]
   const seen: unknown[] = []
-  const handler = adaptForward({
+  const handler = adaptHandler({
     onHeaders (_status, given) { seen.push(given); return true },
     onComplete (given) { seen.push(given) },
     onUpgrade (_status, given) { seen.push(given) },
@@ -95,7 +95,7 @@ test('raw headers and trailers are the very ones that came', () => {
 
 test('an error that it has no ears for is thrown', () => {
   const error = new Error('x')
-  const handler = adaptForward({ onConnect() {} })
+  const handler = adaptHandler({ onConnect() {} })
   const call = new FakeCall({ origin: 'https://elsewhere.example', path: '/', method: 'GET' }, handler, 'new')
   call.start().respond(200).data('x').end()
   call.upgrade(101, {}, new PassThrough())

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { PassThrough } from 'node:stream'
 import { describe, test } from 'node:test'
+import type { AnyHandler } from '../../src/request/undici.js'
 import { turns } from '../support/until.js'
 import { gate } from '../support/gate.js'
 import { EAST, PAIRS, Scene, WEST } from '../support/scene.js'
-import { recordingHandler, type Recorder } from '../support/recording-handler.js'
+import { recordingHandler, wholeHandler, type Recorder } from '../support/recording-handler.js'
 
 const withCode = (code: string): Error => Object.assign(new Error(code), { code })
 const kinds = (recorder: Recorder): string[] => recorder.events.map(([kind]) => kind)
@@ -952,18 +953,24 @@ describe('what is no request', () => {
     assert.equal(it.inner.last.opts, opts)
   })
 
-  test('of a handler that has no ears for errors throws them', () => {
-    for (const [caller, handler] of [['old', { onConnect() {} }], ['new', { onRequestStart() {} }]] as const) {
-      const it = new Scene(caller, caller)
-      const opts = { origin: 'https://east.example', path: '/openai/x', method: 'POST' } as const
-      it.engine.dispatch(it.inner, opts, handler)
-      it.inner.last.start().respond(200).data('x').end()
-      it.engine.dispatch(it.inner, { ...opts, upgrade: 'websocket' }, handler)
-      it.inner.last.upgrade(101, {}, new PassThrough())
-      it.engine.dispatch(it.inner, { ...opts, path: '/openai/files' }, handler)
-      assert.throws(() => it.inner.last.fail(withCode('ECONNREFUSED')), { code: 'ECONNREFUSED' })
-      void it.engine.close()
-      assert.throws(() => it.engine.dispatch(it.inner, opts, handler), { code: 'ERR_OPLB_CLOSED' })
+  test('is refused, and not sent, where its handler lacks what it will be told: as undici refuses it, in its words', () => {
+    const opts = { origin: 'https://east.example', path: '/openai/x', method: 'POST' } as const
+    const upgrade = { ...opts, upgrade: 'websocket' }
+    const lacking = (method: string, handler: AnyHandler) => wholeHandler({ ...handler, [method]: undefined })
+    const legacy: AnyHandler = { onConnect () {} }
+    for (const [given, method] of [[opts, 'onConnect'], [opts, 'onHeaders'], [opts, 'onData'], [opts, 'onComplete'], [upgrade, 'onUpgrade']] as const) {
+      const it = new Scene('old', 'old')
+      const errors: Error[] = []
+      assert.equal(it.engine.dispatch(it.inner, given, { ...lacking(method, legacy), onError: (error: Error) => { errors.push(error) } }), false)
+      assert.deepEqual(errors.map(({ message }) => message), [`invalid ${method} method`])
+      assert.equal(it.inner.calls.length, 0)
     }
+    const it = new Scene('old', 'old')
+    assert.throws(() => it.engine.dispatch(it.inner, opts, lacking('onError', legacy)), { message: 'invalid onError method' })
+    assert.throws(() => it.engine.dispatch(it.inner, opts, null as never), { message: 'handler must be an object' })
+    // What is not asked for need not be there.
+    it.engine.dispatch(it.inner, opts, lacking('onUpgrade', legacy))
+    it.engine.dispatch(it.inner, upgrade, lacking('onHeaders', legacy))
+    assert.equal(it.inner.calls.length, 2)
   })
 })

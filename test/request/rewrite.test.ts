@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import type { BackendConfig } from '../../src/core/types.js'
 import type { DispatchOptions } from '../../src/request/undici.js'
-import { rewriteRequest, type Destination } from '../../src/request/rewrite.js'
+import { OutgoingRequest } from '../../src/request/rewrite.js'
 import { readRoute } from '../../src/request/route.js'
 import { deepFreeze } from '../support/freeze.js'
 
-function destination(more: Partial<Destination> = {}): Destination {
+function destination(more: Partial<BackendConfig> = {}): BackendConfig {
   return {
     name: 'west', url: 'https://west.example/ai', priority: 1, weight: 1, ownsCredential: more.credential !== undefined, models: undefined,
     origin: 'https://west.example', basePath: '/ai', query: undefined, credential: undefined, ...more,
@@ -14,12 +15,12 @@ function destination(more: Partial<Destination> = {}): Destination {
 
 const withKey = destination({ credential: { header: 'api-key', resolve: () => 'ours' } })
 
-function rewrite(rest: string, backend: Destination, more: Partial<DispatchOptions> = {}, credential?: string): DispatchOptions {
-  const opts = deepFreeze({ origin: 'https://east.example', path: `/openai${rest}`, method: 'POST' as const, ...more })
-  return rewriteRequest({ opts, route: readRoute(rest), headers: opts.headers as undefined }, backend, credential ?? (backend.credential === undefined ? undefined : 'ours'), 'body', undefined)
+function rewrite(rest: string, backend: BackendConfig, more: Partial<DispatchOptions> = {}, credential?: string): DispatchOptions {
+  const opts = deepFreeze({ origin: 'https://east.example', path: `/openai${rest}`, method: 'POST' as const, body: 'body', ...more })
+  return new OutgoingRequest(opts, readRoute(rest), 0).make(backend, credential ?? (backend.credential === undefined ? undefined : 'ours'), false)
 }
 
-const pathOf = (rest: string, more: Partial<Destination> = {}): string | undefined => rewrite(rest, destination(more)).path
+const pathOf = (rest: string, more: Partial<BackendConfig> = {}): string | undefined => rewrite(rest, destination(more)).path
 
 describe('the URL', () => {
   const rests: readonly [rest: string, path: string][] = [
@@ -105,7 +106,9 @@ describe('the caller\'s credential, once the backend has its own', () => {
     ['/x?%=1&api-key=theirs', '/ai/x?%=1'],
     ['/x?', '/ai/x?'],
     ['/key?a=1', '/ai/key?a=1'],
-    ['/x?key=1&api-keys=2&a=%20', '/ai/x?key=1&api-keys=2&a=%20'],
+    ['/x?api-keys=2&a=%20', '/ai/x?api-keys=2&a=%20'],
+    ['/x?key=theirs&code=theirs&sig=theirs&access_token=theirs&sigma=1&a', '/ai/x?sigma=1&a'],
+    ['/x?C%6fde=theirs', '/ai/x'],
   ]
   for (const [rest, path] of rests) test(`is not in the query either: ${rest}`, () => { assert.equal(rewrite(rest, withKey).path, path) })
 
@@ -127,7 +130,7 @@ describe('the caller\'s credential, once the backend has its own', () => {
 
   test('stays where no value is there to take its place', () => {
     const opts = deepFreeze({ origin: 'https://east.example', path: '/openai/x', method: 'POST' as const, headers: { 'api-key': 'theirs' } })
-    assert.deepEqual(rewriteRequest({ opts, route: readRoute('/x'), headers: opts.headers }, withKey, undefined, 'body', undefined).headers, { 'api-key': 'theirs' })
+    assert.deepEqual(new OutgoingRequest(opts, readRoute('/x'), 0).make(withKey, undefined, false).headers, { 'api-key': 'theirs' })
   })
 
   test('stays also if a value is there that no header is named for', () => {
@@ -136,9 +139,9 @@ describe('the caller\'s credential, once the backend has its own', () => {
 })
 
 test('everything else of the caller\'s options goes along, in an object of its own', () => {
-  const opts = deepFreeze({ origin: 'https://east.example', path: '/openai/x', method: 'POST' as const, headersTimeout: 5, upgrade: 'websocket', expectContinue: true, blocking: true })
-  const rewritten = rewriteRequest({ opts, route: readRoute('/x'), headers: undefined }, destination(), undefined, 'body', undefined)
-  assert.deepEqual(rewritten, { ...opts, origin: 'https://west.example', path: '/ai/x', headers: undefined, body: 'body' })
+  const opts = deepFreeze({ origin: 'https://east.example', path: '/openai/x', method: 'POST' as const, body: 'body', headersTimeout: 5, upgrade: 'websocket', expectContinue: true, blocking: true })
+  const rewritten = new OutgoingRequest(opts, readRoute('/x'), 0).make(destination(), undefined, false)
+  assert.deepEqual(rewritten, { ...opts, origin: 'https://west.example', path: '/ai/x', headers: undefined })
 })
 
 test('the body beside the body, which undici 8 keeps for its mocks, is replaced with it', () => {

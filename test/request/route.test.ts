@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import type { DispatchOptions } from '../../src/request/undici.js'
 import { isStateful, UrlMatcher } from '../../src/request/route.js'
-import { SEED } from '../support/core-arbitraries.js'
+import { SEED } from '../support/seed.js'
 
 const createMatcher = (): UrlMatcher => new UrlMatcher([
   { origin: 'https://east.example', basePath: '/openai' },
@@ -124,7 +124,7 @@ test('what one URL says is never taken for what another one says', () => {
 
 test('a path tells the deployment, and whether it must not move', () => {
   const opts = (path: string) => ({ origin: 'https://east.example', path, method: 'POST' }) as DispatchOptions
-  assert.deepEqual(createMatcher().match(opts('/openai/deployments/my%20gpt/x?y')), { rest: '/deployments/my%20gpt/x?y', isStateful: false, deployment: 'my gpt', mayHoldKey: false })
+  assert.deepEqual(createMatcher().match(opts('/openai/deployments/my%20gpt/x?y')), { rest: '/deployments/my%20gpt/x?y', isStateful: false, deployment: { name: 'my gpt', start: 13, end: 21 }, mayHoldKey: false })
   assert.deepEqual(createMatcher().match(opts('/openai/v1/files')), { rest: '/files', isStateful: true, deployment: undefined, mayHoldKey: false })
 })
 

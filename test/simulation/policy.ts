@@ -1,26 +1,20 @@
 /** The library's own pool as a policy of the simulator: nothing of it is re-implemented, only its words are translated. */
 import { Pool } from '../../src/core/pool.js'
-import type { Attempt, AttemptEnd, BackendConfig, PoolConfig, PoolListener, PoolRequest, OutcomeClass } from '../../src/core/types.js'
+import { PoolRequest, type Attempt, type PoolListener } from '../../src/core/request.js'
+import type { AttemptEnd, BackendConfig, PoolConfig, ResponseHeaders } from '../../src/core/types.js'
 import type { AttemptResult, Decision, Policy, PolicyContext, PolicyEnv, PolicyInstance, RequestView } from './contract.js'
 
-interface SimulatedConfig extends BackendConfig {
-  readonly index: number
-}
-
 /** A request as the undici shell would present it. */
-class Call implements PoolRequest {
-  readonly scope = 'gpt-4o'
+class Call extends PoolRequest {
+  override readonly scope = 'gpt-4o'
+  override readonly bodyBytes: number
   readonly pinned = false
-  readonly bodyBytes: number
-  attempts = 0
-  tried: unknown[] | undefined = undefined
-  lastOutcome: OutcomeClass | undefined = undefined
-  waitingSince: number | undefined
-  attempt: Attempt<SimulatedConfig> | undefined
+  attempt: Attempt | undefined
   readonly #env: PolicyEnv
   readonly #view: RequestView
 
   constructor(env: PolicyEnv, view: RequestView) {
+    super()
     this.#env = env
     this.#view = view
     this.bodyBytes = view.bodyBytes
@@ -33,13 +27,16 @@ class Call implements PoolRequest {
 
 class PoolPolicy implements PolicyInstance {
   readonly #env: PolicyEnv
-  readonly #pool: Pool<SimulatedConfig>
+  readonly #pool: Pool
+  readonly #indexes: ReadonlyMap<string, number>
   readonly #calls = new WeakMap<RequestView, Call>()
 
   constructor({ backends, env }: PolicyContext, options: Partial<PoolConfig>) {
-    const configs = backends.map(({ index, name, priority }): SimulatedConfig => ({
-      index, name, priority, url: `https://${name}.example`, weight: 1, ownsCredential: true, models: undefined,
-    }))
+    const configs = backends.map(({ name, priority }): BackendConfig => {
+      const origin = `https://${name}.example`
+      return { name, priority, url: origin, weight: 1, ownsCredential: true, models: undefined, origin, basePath: '', query: undefined, credential: undefined }
+    })
+    this.#indexes = new Map(backends.map(({ name, index }) => [name, index]))
     const [home] = configs
     if (home === undefined) throw new RangeError('no backends')
     this.#env = env
@@ -54,7 +51,7 @@ class PoolPolicy implements PolicyInstance {
     switch (answer.kind) {
       case 'send':
         call.attempt = answer
-        return answer.backend.index
+        return this.#indexes.get(answer.backend.name) as number // named by the simulation
       case 'wait': return { queue: true }
       case 'reject': return { reject: answer.retryAfterMs }
       case 'surface': return { surface: true }
@@ -63,16 +60,20 @@ class PoolPolicy implements PolicyInstance {
   }
 
   onHeaders(now: number, _backend: number, view: RequestView, result: AttemptResult): void {
-    this.#pool.headers(this.#attemptOf(view), result.status, result.headers, now)
+    this.#answer(this.#attemptOf(view), result, now)
   }
 
   onResult(now: number, _backend: number, view: RequestView, result: AttemptResult): void {
     const attempt = this.#attemptOf(view)
-    if (result.error === undefined && result.status !== 200) this.#pool.headers(attempt, result.status, result.headers, now)
+    if (result.error === undefined && result.status !== 200) this.#answer(attempt, result, now)
     this.#pool.settle(attempt, endOf(result), now)
   }
 
-  #attemptOf(view: RequestView): Attempt<SimulatedConfig> {
+  #answer(attempt: Attempt, { status, headers }: { status: number, headers: ResponseHeaders }, now: number): void {
+    this.#pool.conclude(attempt, this.#pool.headers(attempt, status, headers, now), now)
+  }
+
+  #attemptOf(view: RequestView): Attempt {
     const attempt = this.#calls.get(view)?.attempt
     if (attempt === undefined) throw new Error(`request ${view.id} was never sent`)
     return attempt
@@ -90,11 +91,7 @@ const CONFIG = {
   retryBudget: { ratio: 0.2, minPerSecond: 10 },
 } satisfies Partial<PoolConfig>
 
-const nothing = (): void => {}
-const SILENT: PoolListener<SimulatedConfig> = {
-  picked: nothing, answered: nothing, failover: nothing, cooldown: nothing, ejected: nothing, readmitted: nothing,
-  waiting: nothing, waited: nothing, exhausted: nothing,
-}
+const SILENT: PoolListener = { hears: () => false, tell: () => {} }
 
 export function createPolicy(name: string, options: Partial<PoolConfig> = {}): Policy {
   return { name, create: (context) => new PoolPolicy(context, options) }

@@ -2,8 +2,7 @@
 import fc from 'fast-check'
 import type { ResponseHeaders } from '../../src/core/types.js'
 
-/** Every run draws the same: a red property is red for everybody. */
-export const SEED = 20_260_101
+export { SEED } from './seed.js'
 
 /** Headers as undici hands them over raw: name and value in turn. */
 export function asRaw(headers: Readonly<Record<string, string>>, kind: 'buffers' | 'strings' | 'lists'): ResponseHeaders {

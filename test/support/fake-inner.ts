@@ -1,8 +1,11 @@
 import type { Duplex } from 'node:stream'
-import type { AnyHandler, AnyHeaders, Controller, CurrentHandler, DispatchOptions, LegacyHandler } from '../../src/request/undici.js'
-import { toParsed, toRaw } from '../../src/request/response-headers.js'
-import type { Inner } from '../../src/request/request-context.js'
+import { util } from 'undici'
+import type { Engine } from '../../src/engine.js'
+import type { AnyHandler, AnyHeaders, Controller, ModernHandler, DispatchOptions, LegacyHandler, ParsedHeaders, RawHeaders } from '../../src/request/undici.js'
 import type { Style } from './recording-handler.js'
+
+/** What the balancer sends with. */
+export type Inner = Parameters<Engine['dispatch']>[0]
 
 /** A dispatcher that the test plays by hand: what undici says to a handler, in the style of either major, without sockets. */
 export class FakeInner implements Inner {
@@ -39,7 +42,7 @@ export class FakeInner implements Inner {
 /** One attempt on the wire that is not there. An abort is reported back at once, as undici does it. */
 export class FakeCall {
   readonly opts: DispatchOptions
-  readonly handler: CurrentHandler & LegacyHandler
+  readonly handler: ModernHandler & LegacyHandler
   readonly #style: Style
   readonly #controller: FakeController
   /** Reasons of aborts, in order. */
@@ -165,3 +168,14 @@ class FakeController implements Controller {
   }
 }
 
+/** As undici parses what came over the wire. */
+function toParsed(headers: AnyHeaders): ParsedHeaders {
+  return Array.isArray(headers) ? util.parseHeaders(headers as Buffer[]) as ParsedHeaders : headers as ParsedHeaders
+}
+
+/** As it would come over the wire: a pair for each repetition. */
+function toRaw(headers: AnyHeaders): RawHeaders {
+  if (Array.isArray(headers)) return headers as RawHeaders
+  const pairs = Object.entries(headers as ParsedHeaders).flatMap(([name, value]) => (Array.isArray(value) ? value : [value]).map((one) => [name, one ?? '']))
+  return pairs.flat().map((text) => Buffer.from(text, 'latin1'))
+}

@@ -1,14 +1,19 @@
 /** The pool and its surroundings, for tests of the core. */
 import assert from 'node:assert/strict'
 import { Pool } from '../../src/core/pool.js'
-import type {
-  Acquisition, Attempt, AttemptEnd, BackendConfig, BackendStatus, OutcomeClass, PoolConfig, PoolListener, PoolRequest, ResponseHeaders,
-} from '../../src/core/types.js'
+import { PoolRequest, type Acquisition, type Attempt, type PoolEvents, type PoolListener } from '../../src/core/request.js'
+import type { AttemptEnd, BackendConfig, BackendStatus, OutcomeClass, PoolConfig, ResponseHeaders } from '../../src/core/types.js'
 import { VirtualSystem } from './virtual-system.js'
+
+/** No pool holds more requests than this at once. */
+export const MOST_WAITERS = 1_024
 
 /** A backend as the core knows it, from as little as a test has to say. */
 export function backend(name: string, priority = 1, more: Partial<BackendConfig> = {}): BackendConfig {
-  return { name, url: `https://${name}.example`, priority, weight: 1, ownsCredential: false, models: undefined, ...more }
+  const origin = `https://${name}.example`
+  return {
+    name, url: origin, priority, weight: 1, ownsCredential: false, models: undefined, origin, basePath: '', query: undefined, credential: undefined, ...more,
+  }
 }
 
 /** The options' defaults, pacing apart: what a test says of cooldowns should not depend on what was learned. */
@@ -21,18 +26,13 @@ export function poolConfig(backends: readonly BackendConfig[], more: Partial<Poo
   }
 }
 
-export class TestRequest implements PoolRequest {
-  scope = ''
-  bodyBytes = 0
+export class TestRequest extends PoolRequest {
   pinned = false
-  attempts = 0
-  tried: unknown[] | undefined = undefined
-  lastOutcome: OutcomeClass | undefined = undefined
-  waitingSince: number | undefined
   wakes = 0
   onWake: (() => void) | undefined = undefined
 
   constructor(more: Partial<Pick<PoolRequest, 'scope' | 'bodyBytes' | 'pinned'>> = {}) {
+    super()
     Object.assign(this, more)
   }
 
@@ -51,33 +51,25 @@ export class RecordingListener implements PoolListener {
     return this.lines.splice(0)
   }
 
-  picked(_request: PoolRequest, attempt: Attempt): void {
-    this.lines.push(`picked ${attempt.backend.name} ${attempt.number}`)
+  hears(): boolean {
+    return true
   }
-  answered(_request: PoolRequest, attempt: Attempt, status: number, latencyMs: number): void {
-    this.lines.push(`answered ${attempt.backend.name} ${status} ${latencyMs}`)
+
+  tell<K extends keyof PoolEvents>(event: K, facts: PoolEvents[K]): void {
+    this.lines.push([event, ...LINES[event](facts)].join(' '))
   }
-  failover(_request: PoolRequest, from: Attempt, outcome: OutcomeClass, to: BackendConfig | undefined): void {
-    this.lines.push(`failover ${from.backend.name} ${outcome} ${to?.name ?? '-'}`)
-  }
-  cooldown(backend: BackendConfig, scope: string, cooldownMs: number, source: string, status: number): void {
-    this.lines.push(`cooldown ${backend.name} ${scope || '-'} ${Math.round(cooldownMs)} ${source} ${status}`)
-  }
-  ejected(backend: BackendConfig, cooldownMs: number, reason: string): void {
-    this.lines.push(`ejected ${backend.name} ${Math.round(cooldownMs)} ${reason}`)
-  }
-  readmitted(backend: BackendConfig, scope: string | undefined, after: string): void {
-    this.lines.push(`readmitted ${backend.name} ${scope ?? '*'} ${after}`)
-  }
-  waiting(_request: PoolRequest, queueLength: number): void {
-    this.lines.push(`waiting ${queueLength}`)
-  }
-  waited(_request: PoolRequest, waitedMs: number, queueLength: number): void {
-    this.lines.push(`waited ${Math.round(waitedMs)} ${queueLength}`)
-  }
-  exhausted(_request: PoolRequest, retryAfterMs: number | undefined, reason: string): void {
-    this.lines.push(`exhausted ${retryAfterMs === undefined ? '-' : Math.round(retryAfterMs)} ${reason}`)
-  }
+}
+
+const LINES: { readonly [K in keyof PoolEvents]: (facts: PoolEvents[K]) => readonly (string | number)[] } = {
+  picked: ({ attempt }) => [attempt.backend.name, attempt.number],
+  answered: ({ attempt }) => [attempt.backend.name, attempt.status, attempt.latencyMs],
+  failover: ({ attempt, to }) => [attempt.backend.name, attempt.outcome, to?.name ?? '-'],
+  cooldown: ({ backend, scope, cooldownMs, source, status }) => [backend.name, scope || '-', Math.round(cooldownMs), source, status],
+  ejected: ({ backend, cooldownMs, reason }) => [backend.name, Math.round(cooldownMs), reason],
+  readmitted: ({ backend, scope, after }) => [backend.name, scope ?? '*', after],
+  waiting: ({ queueLength }) => [queueLength],
+  waited: ({ waitedMs, queueLength }) => [Math.round(waitedMs), queueLength],
+  exhausted: ({ retryAfterMs, reason }) => [retryAfterMs === undefined ? '-' : Math.round(retryAfterMs), reason],
 }
 
 /** A pool with all that a test needs around it: time stands still but for `system.advance`. */
@@ -85,7 +77,7 @@ export class PoolKit {
   readonly system: VirtualSystem
   readonly listener = new RecordingListener()
   readonly config: PoolConfig
-  readonly pool: Pool<BackendConfig>
+  readonly pool: Pool
 
   constructor(backends: readonly BackendConfig[], more: Partial<PoolConfig> = {}, seed = 1) {
     this.system = new VirtualSystem(seed)
@@ -108,9 +100,16 @@ export class PoolKit {
     return acquired
   }
 
+  /** Response headers, of which the body is still to come. */
+  headers(attempt: Attempt, status: number, headers: ResponseHeaders = {}): OutcomeClass {
+    const outcome = this.pool.headers(attempt, status, headers, this.now)
+    this.pool.conclude(attempt, outcome, this.now)
+    return outcome
+  }
+
   /** Response headers, and nothing after them. */
   answer(attempt: Attempt, status: number, headers: ResponseHeaders = {}): OutcomeClass {
-    const outcome = this.pool.headers(attempt, status, headers, this.now)
+    const outcome = this.headers(attempt, status, headers)
     this.pool.settle(attempt, 'completed', this.now)
     return outcome
   }
@@ -125,6 +124,27 @@ export class PoolKit {
     for (const wait of waits) this.answer(this.send(request), 429, { 'retry-after-ms': String(wait) })
   }
 
+  /** A request that is bound to the home backend, whose answer tells it to be left alone for so long. */
+  coolHome(waitMs: number, scope = ''): void {
+    this.answer(this.send(new TestRequest({ scope, pinned: true })), 429, { 'retry-after-ms': String(waitMs) })
+  }
+
+  /** From here on chance says this, and the same again and again: 0 takes all jitter away. */
+  setChance(value: number): void {
+    this.system.random = () => value
+  }
+
+  /** Where a number of requests go that come at once and are all given up again. */
+  count(times: number, scope = ''): Record<string, number> {
+    const counts: Record<string, number> = {}
+    for (let i = 0; i < times; i++) {
+      const attempt = this.send(new TestRequest({ scope }))
+      counts[attempt.backend.name] = (counts[attempt.backend.name] ?? 0) + 1
+      this.settle(attempt, 'aborted')
+    }
+    return counts
+  }
+
   statusOf(name: string): BackendStatus {
     const status = this.pool.status(this.now).backends.find((one) => one.name === name)
     if (status === undefined) assert.fail(`there is no backend ${name}`)
@@ -133,5 +153,16 @@ export class PoolKit {
 
   update(backends: readonly BackendConfig[], more: Partial<PoolConfig> = {}): void {
     this.pool.update({ ...poolConfig(backends), ...more }, this.now)
+  }
+}
+
+/** That each got its share of all, within four standard deviations: one run in 16,000 is further off by chance. */
+export function assertShares(counts: Readonly<Record<string, number>>, shares: Readonly<Record<string, number>>): void {
+  const times = Object.values(counts).reduce((sum, count) => sum + count, 0)
+  const total = Object.values(shares).reduce((sum, share) => sum + share, 0)
+  for (const [name, share] of Object.entries(shares)) {
+    const expected = share / total
+    const deviation = Math.abs((counts[name] ?? 0) / times - expected)
+    assert.ok(deviation <= 4 * Math.sqrt(expected * (1 - expected) / times), `${name}: ${counts[name]} of ${times}, expected ${expected * times}`)
   }
 }

@@ -1,6 +1,5 @@
 /** Programs together with all that they start, ended as a whole: when they take too long, and when this process is told to end. */
-import { spawn } from 'node:child_process'
-import type { ChildProcess } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 
 export interface GroupOptions {
   readonly cwd: string

@@ -1,8 +1,6 @@
 /** An HTTP proxy on loopback: CONNECT tunnels and absolute-form forwarding. It records what passed through it. */
-import { createServer, request as forward } from 'node:http'
-import type { IncomingHttpHeaders } from 'node:http'
-import { connect } from 'node:net'
-import type { AddressInfo, Socket } from 'node:net'
+import { createServer, type IncomingHttpHeaders, request as forward } from 'node:http'
+import { type AddressInfo, connect, type Socket } from 'node:net'
 
 export interface ProxyOptions {
   /**

@@ -5,8 +5,7 @@
  *     t.after(() => server.close())
  */
 import { randomInt } from 'node:crypto'
-import { createServer } from 'node:net'
-import type { AddressInfo, Socket } from 'node:net'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { gate } from './gate.js'
 
 /** What happens on one connection, from accept on. When it returns, the connection is closed, unless it has been left open with `hold`. */

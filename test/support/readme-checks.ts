@@ -5,8 +5,8 @@ import type { Dispatcher } from 'undici'
 import { PriorityBalancer } from '../../src/balancer.js'
 import { readConfigFile } from '../../src/options/config-file.js'
 import { classify } from '../../src/core/classify.js'
-import { DEFAULTS } from '../../src/options/defaults.js'
-import { EVENT_LEVELS } from '../../src/telemetry/log-events.js'
+import { DEFAULTS } from '../../src/options/index.js'
+import { EVENTS } from '../../src/telemetry/telemetry.js'
 import { codeSpans, findSection, readCodeBlocks, readLinks, readSections, readTable, withoutCodeBlocks } from './markdown.js'
 import type { Member } from './type-members.js'
 
@@ -84,7 +84,7 @@ export function checkOutcomes(readme: string): string[] {
 export function checkLogLevels(readme: string): string[] {
   const rows = readTable(findSection(readme, 'Logging'), 'event', 'level')
   const said = new Map(rows.map(([event = '', level = '']) => [codeSpans(event)[0], codeSpans(level)[0]]))
-  const levels: Readonly<Record<string, string>> = EVENT_LEVELS
+  const levels: Readonly<Record<string, string>> = Object.fromEntries(Object.entries(EVENTS).map(([event, { level }]) => [event, level]))
   return [
     ...Object.entries(levels).filter(([event, level]) => said.get(event) !== level).map(([event, level]) => `${event} is logged as ${level}, the table says ${String(said.get(event))}`),
     ...[...said.keys()].filter((event) => event === undefined || !(event in levels)).map((event) => `${String(event)} is no event`),
@@ -94,7 +94,7 @@ export function checkLogLevels(readme: string): string[] {
 export function checkEvents(readme: string, types: Types): string[] {
   const rows = readTable(findSection(readme, 'Events'), 'channel', 'fields')
   const said = new Map(rows.map(([channel = '', fields = '']) => [codeSpans(channel)[0], codeSpans(fields).sort().join(', ')]))
-  const channels = new Map(Object.keys(EVENT_LEVELS).map((event) => [`openai-priority-loadbalancer:${event}`, `${event.charAt(0).toUpperCase()}${event.slice(1)}Event`]))
+  const channels = new Map(Object.keys(EVENTS).map((event) => [`openai-priority-loadbalancer:${event}`, `${event.charAt(0).toUpperCase()}${event.slice(1)}Event`]))
   return [
     ...[...channels].flatMap(([channel, type]) => {
       const fields = types(type).map(({ name }) => name).sort().join(', ')
@@ -118,6 +118,9 @@ export function checkErrors(readme: string, errors: Readonly<Record<string, stri
   return [...names].filter((name) => said.get(name) !== errors[name]).map((name) => `${name} has the code ${errors[name]}, the table says ${said.get(name)}`)
 }
 
+/** Undici asks for all of them. */
+const HANDLER = { onConnect () {}, onError () {}, onHeaders: () => true, onData: () => true, onComplete () {} }
+
 /** Sends the request of each worked example through a balancer, and looks at what would go out. */
 export function checkUrls(readme: string, Fake: new (take: (url: string) => void) => Dispatcher): string[] {
   return readTable(findSection(readme, 'The one rule for URLs'), 'request', 'its base').flatMap(([request = '', base = '', backend = '', expected = '']) => {
@@ -134,7 +137,7 @@ export function checkUrls(readme: string, Fake: new (take: (url: string) => void
       dispatcher: new Fake((url) => { sent = url }),
     })
     const { origin } = new URL(from)
-    balancer.dispatch({ origin, path: from.slice(origin.length), method: 'GET' }, {})
+    balancer.dispatch({ origin, path: from.slice(origin.length), method: 'GET' }, HANDLER)
     return sent === to ? [] : [`${from} is sent to ${sent}, the table says ${to}`]
   })
 }

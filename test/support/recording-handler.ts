@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream'
-import type { AnyHeaders, Controller, CurrentHandler, LegacyHandler } from '../../src/request/undici.js'
+import type { AnyHeaders, Controller, ModernHandler, LegacyHandler } from '../../src/request/undici.js'
 
 /** Undici's two handler contracts. */
 export const STYLES = ['old', 'new'] as const
@@ -15,7 +15,7 @@ export type Event =
 
 export interface Recorder {
   readonly style: Style
-  readonly handler: CurrentHandler & LegacyHandler
+  readonly handler: ModernHandler & LegacyHandler
   readonly events: Event[]
   /** The new style's; the first one that came. */
   readonly controller: Controller | undefined
@@ -52,7 +52,7 @@ export function recordingHandler(style: Style, { hooks = {}, optional = ['onResp
   let error: unknown
 
   const recorder: Recorder = {
-    style, events, handler: {} as CurrentHandler & LegacyHandler, done: new Promise<void>((resolve) => { finish = resolve }),
+    style, events, handler: {} as ModernHandler & LegacyHandler, done: new Promise<void>((resolve) => { finish = resolve }),
     get controller() { return controller },
     get terminals() { return terminals },
     get bytes() { return bytes },
@@ -93,7 +93,7 @@ export function recordingHandler(style: Style, { hooks = {}, optional = ['onResp
     append('data', chunk)
   }
 
-  const current: CurrentHandler = {
+  const current: ModernHandler = {
     onRequestStart(given) {
       controller ??= given
       hooks.start?.(recorder)
@@ -140,7 +140,7 @@ export function recordingHandler(style: Style, { hooks = {}, optional = ['onResp
       end(['upgrade', status, flatten(headers)])
     },
   }
-  const optionals: Pick<CurrentHandler, 'onBodySent' | 'onRequestSent' | 'onResponseStarted'> = {
+  const optionals: Pick<ModernHandler, 'onBodySent' | 'onRequestSent' | 'onResponseStarted'> = {
     onBodySent(chunk) {
       hooks.bodySent?.(recorder, chunk)
       append('body sent', chunk)
@@ -179,4 +179,11 @@ export function flatten(headers: AnyHeaders | null | undefined): string[] {
 
 function text(value: unknown): string {
   return value instanceof Uint8Array ? Buffer.from(value).toString('latin1') : String(value)
+}
+
+/** A handler that has all that undici asks of one, from the callbacks that a test is about. */
+export function wholeHandler<H extends LegacyHandler | ModernHandler> (callbacks: H): H {
+  const legacy = { onConnect () {}, onError () {}, onHeaders: () => true, onData: () => true, onComplete () {}, onUpgrade () {} }
+  const modern = { onRequestStart () {}, onResponseError () {}, onResponseStart () {}, onResponseData () {}, onResponseEnd () {}, onRequestUpgrade () {} }
+  return { ...('onRequestStart' in callbacks ? modern : legacy), ...callbacks }
 }

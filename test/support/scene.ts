@@ -1,5 +1,5 @@
 import { Engine } from '../../src/engine.js'
-import type { BalancerOptions } from '../../src/options/index.js'
+import { resolveOptions, type BalancerOptions } from '../../src/options/index.js'
 import type { BackendStatus } from '../../src/core/types.js'
 import type { DispatchOptions } from '../../src/request/undici.js'
 import { FakeInner } from './fake-inner.js'
@@ -23,7 +23,7 @@ export class Scene {
     this.#caller = caller
     this.inner = new FakeInner(inner)
     const backends = [{ name: 'east', url: EAST, priority: 1 }, { name: 'west', url: WEST, priority: 2 }]
-    this.engine = new Engine({ backends, logger: false, ...options }, this.system)
+    this.engine = new Engine(resolveOptions({ backends, logger: false, ...options }), this.system)
   }
 
   /** Dispatches a request for east; the result of `dispatch` is of no interest. */

@@ -9,18 +9,14 @@
  *     call.respond(429, { 'retry-after-ms': '20' })
  *     assert.equal((await answer).status, 429)
  */
-import { createServer as createHttpServer } from 'node:http'
-import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
-import { createSecureServer, constants as h2 } from 'node:http2'
-import type { Http2ServerRequest, Http2ServerResponse, ServerHttp2Session } from 'node:http2'
+import { createServer as createHttpServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
+import { constants as h2, createSecureServer, type Http2ServerRequest, type Http2ServerResponse, type ServerHttp2Session } from 'node:http2'
 import { createServer as createHttpsServer } from 'node:https'
 import type { AddressInfo, Server, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { ScriptedCall } from './scripted-call.js'
-import { testCertificate } from './tls.js'
-import type { TestCertificate } from './tls.js'
-import { gate } from './gate.js'
-import type { Gate } from './gate.js'
+import { testCertificate, type TestCertificate } from './tls.js'
+import { gate, type Gate } from './gate.js'
 import { within } from './until.js'
 
 export { ScriptedCall } from './scripted-call.js'

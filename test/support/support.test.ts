@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { request as httpRequest } from 'node:http'
-import type { IncomingMessage } from 'node:http'
+import { type IncomingMessage, request as httpRequest } from 'node:http'
 import { describe, test } from 'node:test'
 import { Agent, request } from 'undici'
 import { startScriptedBackend } from './scripted-backend.js'

@@ -1,10 +1,9 @@
 import { Agent, Dispatcher } from 'undici'
 import type { PoolStatus } from '../../src/core/types.js'
 import { Engine } from '../../src/engine.js'
-import type { BalancerOptions } from '../../src/options/index.js'
-import { fromUndici, toUndici } from '../../src/request/undici.js'
-import { PEER_TAKES_LEGACY_HANDLERS } from '../../src/request/peer.js'
-import type { Inner } from '../../src/request/request-context.js'
+import { resolveOptions, type BalancerOptions } from '../../src/options/index.js'
+import type { Inner } from './fake-inner.js'
+import { PEER_TAKES_LEGACY_HANDLERS } from './undici-style.js'
 import { VirtualSystem } from './virtual-system.js'
 
 /**
@@ -20,14 +19,17 @@ export class VirtualBalancer extends Dispatcher {
   constructor(options: BalancerOptions, seed = 1) {
     super()
     this.system = new VirtualSystem(seed)
-    this.engine = new Engine(options, this.system)
+    this.engine = new Engine(resolveOptions(options), this.system)
     const agent = options.dispatcher ?? new Agent()
     this.#agent = agent
-    this.#inner = { dispatch: (opts, handler) => agent.dispatch(opts as Dispatcher.DispatchOptions, toUndici(handler)), takesLegacy: PEER_TAKES_LEGACY_HANDLERS && agent instanceof Dispatcher, isMockActive: false }
+    this.#inner = {
+      dispatch: (opts, handler) => agent.dispatch(opts as Dispatcher.DispatchOptions, handler as unknown as Dispatcher.DispatchHandler),
+      takesLegacy: PEER_TAKES_LEGACY_HANDLERS && agent instanceof Dispatcher, isMockActive: false,
+    }
   }
 
   override dispatch(opts: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
-    return this.engine.dispatch(this.#inner, opts as Parameters<Engine['dispatch']>[1], fromUndici(handler))
+    return this.engine.dispatch(this.#inner, opts as Parameters<Engine['dispatch']>[1], handler as unknown as Parameters<Engine['dispatch']>[2])
   }
 
   status(): PoolStatus {

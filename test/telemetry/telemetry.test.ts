@@ -1,19 +1,19 @@
+// What is told of the work: each event on its channel, and as a line in the log, with the same fields.
 import assert from 'node:assert/strict'
 import { afterEach, describe, test } from 'node:test'
 import { inspect } from 'node:util'
-import { resolveOptions, type Backend, type Logger } from '../../src/options/index.js'
-import type { Attempt, PoolListener, PoolRequest } from '../../src/core/types.js'
-import { channels, CHANNEL_PREFIX, subscribe } from '../../src/telemetry/channels.js'
-import type { BalancerEventName } from '../../src/telemetry/events.js'
-import { EVENT_LEVELS } from '../../src/telemetry/log-events.js'
-import { createTelemetry } from '../../src/telemetry/telemetry.js'
+import { channels, CHANNEL_PREFIX, subscribe, type BalancerEventName, type BalancerOptions, type Logger } from '../../src/index.js'
+import { EAST, Scene, WEST } from '../support/scene.js'
+import { turns } from '../support/until.js'
 
 const LEVELS = ['debug', 'info', 'warn', 'error'] as const
 type Level = (typeof LEVELS)[number]
 
+interface Line { readonly level: string, readonly fields: Record<string, unknown>, readonly message: string }
+
 /** A logger that writes down, from a level on. */
 class Recorder implements Logger {
-  readonly lines: { level: string, fields: Record<string, unknown>, message: string }[] = []
+  readonly lines: Line[] = []
   readonly #from: number
   constructor(from: Level | 'silent') { this.#from = from === 'silent' ? Infinity : LEVELS.indexOf(from) }
   isLevelEnabled(level: string): boolean { return LEVELS.indexOf(level as Level) >= this.#from }
@@ -22,165 +22,294 @@ class Recorder implements Logger {
   warn(fields: object, message: string): void { this.#write('warn', fields, message) }
   error(fields: object, message: string): void { this.#write('error', fields, message) }
   #write(level: string, fields: object, message: string): void { this.lines.push({ level, fields: { ...fields }, message }) }
+
+  of(event: string): Line[] {
+    return this.lines.filter(({ fields }) => fields['event'] === event)
+  }
 }
 
-const backends = [
-  { name: 'east', url: 'https://east.example/openai/v1', priority: 1, apiKey: 'PLANTED', query: { key: 'PLANTED' } },
-  { name: 'west', url: 'https://west.example/openai/v1', priority: 2, bearerToken: () => 'PLANTED' },
+const backends: BalancerOptions['backends'] = [
+  { name: 'east', url: EAST, priority: 1, apiKey: 'PLANTED', query: { key: 'PLANTED' }, models: { mine: 'my-gpt4o' } },
+  { name: 'west', url: WEST, priority: 2, bearerToken: () => 'PLANTED' },
 ]
-
-function setUp(from: Level | 'silent') {
-  const recorder = new Recorder(from)
-  const { logger, backends: [east, west] } = resolveOptions({ backends, logger: recorder })
-  return { telemetry: createTelemetry(logger), lines: recorder.lines, east: east as Backend, west: west as Backend }
-}
-
-const makeRequest = (scope = 'gpt-4o'): PoolRequest & { secret: string } => ({
-  scope, bodyBytes: 9, pinned: false, wake() {}, attempts: 2, tried: undefined, lastOutcome: undefined, waitingSince: undefined, secret: 'PLANTED',
-})
-const makeAttempt = (backend: Backend, number = 1): Attempt<Backend> => ({ kind: 'send', backend, number, startedAt: 5 })
 
 const stops: (() => void)[] = []
 afterEach(() => { for (const stop of stops.splice(0)) stop() })
-function record<K extends BalancerEventName>(name: K) {
+function record<K extends BalancerEventName>(name: K): unknown[] {
   const events: unknown[] = []
   stops.push(subscribe(name, (event) => { events.push(event) }))
   return events
 }
 
-const eastFields = { backend: 'east', url: 'https://east.example/openai/v1', priority: 1 }
+/** A balancer in which chance always says the same, and who listens to its log. */
+function setUp(from: Level | 'silent', more: Partial<BalancerOptions> = {}): { it: Scene, log: Recorder } {
+  const log = new Recorder(from)
+  const it = new Scene('new', 'new', { backends, logger: log, pacing: false, ...more })
+  chance(it, 0)
+  return { it, log }
+}
 
-type Told = readonly [
-  name: BalancerEventName, level: Level,
-  tell: (telemetry: PoolListener<Backend>, request: PoolRequest, east: Backend, west: Backend) => void,
-  fields: Record<string, unknown>, message: string,
-]
+const chance = (it: Scene, value: number): void => { it.system.random = () => value }
+
+/** A request with nothing to tell of but its model. */
+function send(it: Scene, model = 'gpt-4o'): ReturnType<Scene['send']> {
+  return it.send({ path: '/openai/chat/completions', body: model === '' ? 'PLANTED' : `{"model":"${model}","x":"PLANTED"}`, headers: { 'x-theirs': 'PLANTED' } })
+}
+
+/** The attempt that was made last is answered, or fails. */
+const answer = (it: Scene, status: number, headers: Record<string, string> = {}): void => { it.inner.last.start().respond(status, { ...headers, 'x-theirs': 'PLANTED' }).end() }
+const fail = (it: Scene): void => { it.inner.last.start().fail(Object.assign(new Error('ECONNREFUSED'), { code: 'ECONNREFUSED' })) }
+const throttle = (it: Scene, ms: number): void => { answer(it, 429, { 'retry-after-ms': String(ms) }) }
+
+const eastFields = { backend: 'east', url: EAST, priority: 1 }
+const westFields = { backend: 'west', url: WEST, priority: 2 }
+
+interface Told {
+  readonly event: BalancerEventName
+  readonly level: Level
+  readonly more?: Partial<BalancerOptions>
+  /** What leads to the event, which is the last of its kind. */
+  readonly play: (it: Scene) => void
+  readonly fields: Record<string, unknown>
+  readonly message: string
+}
+
 const told: readonly Told[] = [
-  ['picked', 'debug', (t, request, east) => { t.picked(request, makeAttempt(east)) },
-    { ...eastFields, scope: 'gpt-4o', attempt: 1 }, 'Attempt 1 goes to backend "east"'],
-  ['answered', 'debug', (t, request, east) => { t.answered(request, makeAttempt(east, 2), 200, 123.4) },
-    { ...eastFields, scope: 'gpt-4o', attempt: 2, status: 200, latencyMs: 123.4 }, 'Backend "east" answered 200 after 124 ms'],
-  ['failover', 'info', (t, request, east, west) => { t.failover(request, makeAttempt(east), 'throttled', west) },
-    { ...eastFields, scope: 'gpt-4o', attempt: 1, outcome: 'throttled', to: 'west' }, 'Attempt 1 on backend "east": throttled; on to "west"'],
-  ['failover', 'info', (t, request, east) => { t.failover(request, makeAttempt(east), 'failed', undefined) },
-    { ...eastFields, scope: 'gpt-4o', attempt: 1, outcome: 'failed', to: undefined }, 'Attempt 1 on backend "east": failed; the request waits'],
-  ['cooldown', 'warn', (t, _request, east) => { t.cooldown(east, 'my-gpt4o', 43, 'retry-after-ms', 429) },
-    { ...eastFields, scope: 'my-gpt4o', cooldownMs: 43, source: 'retry-after-ms', status: 429 }, 'Backend "east" (my-gpt4o) cools down for 43 ms (429, retry-after-ms)'],
-  ['cooldown', 'warn', (t, _request, east) => { t.cooldown(east, '', 10_000, 'default', 503) },
-    { ...eastFields, scope: '', cooldownMs: 10_000, source: 'default', status: 503 }, 'Backend "east" cools down for 10000 ms (503, default)'],
-  ['ejected', 'warn', (t, _request, east) => { t.ejected(east, 0.5, 'failed') },
-    { ...eastFields, cooldownMs: 0.5, reason: 'failed' }, 'Backend "east" failed repeatedly; out for 1 ms'],
-  ['ejected', 'warn', (t, _request, east) => { t.ejected(east, 400, 'unreachable') },
-    { ...eastFields, cooldownMs: 400, reason: 'unreachable' }, 'Backend "east" cannot be reached; out for 400 ms'],
-  ['ejected', 'error', (t, _request, east) => { t.ejected(east, 60_000, 'misconfigured') },
-    { ...eastFields, cooldownMs: 60_000, reason: 'misconfigured' }, 'Backend "east" refused its apiKey or bearerToken (401 or 403): please check it; out for 60000 ms'],
-  ['readmitted', 'info', (t, _request, east) => { t.readmitted(east, undefined, 'ejected') },
-    { ...eastFields, scope: undefined, after: 'ejected' }, 'Backend "east" is available again after its ejection'],
-  ['readmitted', 'info', (t, _request, east) => { t.readmitted(east, 'my-gpt4o', 'cooldown') },
-    { ...eastFields, scope: 'my-gpt4o', after: 'cooldown' }, 'Backend "east" (my-gpt4o) is available again after its cooldown'],
-  ['waiting', 'debug', (t, request) => { t.waiting(request, 3) },
-    { scope: 'gpt-4o', queueLength: 3 }, 'Every backend is throttled: the request waits (waiting now: 3)'],
-  ['waited', 'debug', (t, request) => { t.waited(request, 99.1, 2) },
-    { scope: 'gpt-4o', waitedMs: 99.1, queueLength: 2 }, 'The request goes on after waiting 100 ms (waiting now: 2)'],
-  ['exhausted', 'error', (t, request) => { t.exhausted(request, 1200, 'throttled') },
-    { scope: 'gpt-4o', attempts: 2, retryAfterMs: 1200, reason: 'throttled' }, 'No backend is available: every backend is throttled; the caller gets a 429, retry after 1200 ms'],
-  ['exhausted', 'error', (t, request) => { t.exhausted(request, 500, 'queue-full') },
-    { scope: 'gpt-4o', attempts: 2, retryAfterMs: 500, reason: 'queue-full' }, 'No backend is available: too many requests are waiting already; the caller gets a 429, retry after 500 ms'],
-  ...([['attempts', 'its attempts are used up (maxAttempts; by default one per backend)'], ['budget', 'the retry budget is used up (retryBudget)'], ['no-backend', 'no other backend is left to try'], ['pinned', 'it belongs to the home backend']] as const).map(([reason, words]): Told => [
-    'exhausted', 'error', (t, request) => { t.exhausted(request, undefined, reason) },
-    { scope: 'gpt-4o', attempts: 2, retryAfterMs: undefined, reason }, `No further attempt: ${words}; the caller gets the last answer or error`,
-  ]),
+  {
+    event: 'picked', level: 'debug', play: (it) => { send(it) },
+    fields: { ...eastFields, scope: 'gpt-4o', attempt: 1 }, message: 'Attempt 1 goes to backend "east"',
+  },
+  {
+    event: 'answered', level: 'debug',
+    play: (it) => {
+      send(it)
+      throttle(it, 1_000)
+      it.system.advance(123.5)
+      answer(it, 200)
+    },
+    fields: { ...westFields, scope: 'gpt-4o', attempt: 2, status: 200, latencyMs: 123.5 }, message: 'Backend "west" answered 200 after 124 ms',
+  },
+  {
+    event: 'failover', level: 'info',
+    play: (it) => {
+      send(it)
+      throttle(it, 1_000)
+    },
+    fields: { ...eastFields, scope: 'gpt-4o', attempt: 1, outcome: 'throttled', to: 'west' }, message: 'Attempt 1 on backend "east": throttled; on to "west"',
+  },
+  {
+    event: 'failover', level: 'info', more: { maxWaitMs: 10_000 },
+    play: (it) => {
+      send(it)
+      throttle(it, 1_000)
+      answer(it, 500)
+    },
+    fields: { ...westFields, scope: 'gpt-4o', attempt: 2, outcome: 'failed', to: undefined }, message: 'Attempt 2 on backend "west": failed; the request waits',
+  },
+  {
+    event: 'cooldown', level: 'warn',
+    play: (it) => {
+      send(it, 'mine')
+      throttle(it, 43)
+    },
+    fields: { ...eastFields, scope: 'my-gpt4o', cooldownMs: 43, source: 'retry-after-ms', status: 429 }, message: 'Backend "east" (my-gpt4o) cools down for 43 ms (429, retry-after-ms)',
+  },
+  {
+    event: 'cooldown', level: 'warn',
+    play: (it) => {
+      send(it, '')
+      answer(it, 429)
+    },
+    fields: { ...eastFields, scope: '', cooldownMs: 10_000, source: 'default', status: 429 }, message: 'Backend "east" cools down for 10000 ms (429, default)',
+  },
+  {
+    event: 'ejected', level: 'warn',
+    play: (it) => {
+      chance(it, 0.001)
+      for (let i = 0; i < 2; i++) {
+        send(it)
+        answer(it, 500)
+        answer(it, 200)
+      }
+    },
+    fields: { ...eastFields, cooldownMs: 0.5, reason: 'failed' }, message: 'Backend "east" failed repeatedly; out for 1 ms',
+  },
+  {
+    event: 'ejected', level: 'warn',
+    play: (it) => {
+      chance(it, 0.75)
+      send(it)
+      fail(it)
+    },
+    fields: { ...eastFields, cooldownMs: 375, reason: 'unreachable' }, message: 'Backend "east" cannot be reached; out for 375 ms',
+  },
+  {
+    event: 'ejected', level: 'error',
+    play: (it) => {
+      send(it)
+      answer(it, 401)
+    },
+    fields: { ...eastFields, cooldownMs: 60_000, reason: 'misconfigured' },
+    message: 'Backend "east" refused its apiKey or bearerToken (401 or 403): please check it; out for 60000 ms',
+  },
+  {
+    event: 'readmitted', level: 'info',
+    play: (it) => {
+      send(it)
+      fail(it)
+      send(it)
+      answer(it, 200)
+    },
+    fields: { ...eastFields, scope: undefined, after: 'ejected' }, message: 'Backend "east" is available again after its ejection',
+  },
+  {
+    event: 'readmitted', level: 'info',
+    play: (it) => {
+      send(it, 'mine')
+      throttle(it, 1_000)
+      it.system.advance(1_000)
+      send(it, 'mine')
+    },
+    fields: { ...eastFields, scope: 'my-gpt4o', after: 'cooldown' }, message: 'Backend "east" (my-gpt4o) is available again after its cooldown',
+  },
+  {
+    event: 'waiting', level: 'debug', more: { maxWaitMs: 10_000 },
+    play: (it) => {
+      send(it)
+      throttle(it, 1_000)
+      throttle(it, 1_000)
+      for (let i = 0; i < 2; i++) send(it)
+    },
+    fields: { scope: 'gpt-4o', queueLength: 3 }, message: 'Every backend is throttled: the request waits (waiting now: 3)',
+  },
+  {
+    event: 'waited', level: 'debug', more: { maxWaitMs: 10_000 },
+    play: (it) => {
+      send(it)
+      throttle(it, 1_000)
+      throttle(it, 99.5)
+      it.system.advance(99.5)
+    },
+    fields: { scope: 'gpt-4o', waitedMs: 99.5, queueLength: 0 }, message: 'The request goes on after waiting 100 ms (waiting now: 0)',
+  },
+  {
+    event: 'exhausted', level: 'error',
+    play: (it) => {
+      send(it)
+      throttle(it, 2_000)
+      throttle(it, 1_200)
+    },
+    fields: { scope: 'gpt-4o', attempts: 2, retryAfterMs: 1_200, reason: 'throttled' },
+    message: 'No backend is available: every backend is throttled; the caller gets a 429, retry after 1200 ms',
+  },
+  {
+    event: 'exhausted', level: 'error', more: { maxWaitMs: 10_000 },
+    play: (it) => {
+      send(it)
+      throttle(it, 2_000)
+      throttle(it, 500)
+      for (let i = 0; i < 1_024; i++) send(it)
+    },
+    fields: { scope: 'gpt-4o', attempts: 0, retryAfterMs: 500, reason: 'queue-full' },
+    message: 'No backend is available: too many requests are waiting already; the caller gets a 429, retry after 500 ms',
+  },
+  {
+    event: 'exhausted', level: 'error', more: { maxAttempts: 1 },
+    play: (it) => {
+      send(it)
+      throttle(it, 1_000)
+    },
+    fields: { scope: 'gpt-4o', attempts: 1, retryAfterMs: undefined, reason: 'attempts' },
+    message: 'No further attempt: its attempts are used up (maxAttempts; by default one per backend); the caller gets the last answer or error',
+  },
+  {
+    event: 'exhausted', level: 'error', more: { retryBudget: { ratio: 0, minPerSecond: 0 } },
+    play: (it) => {
+      send(it)
+      fail(it)
+    },
+    fields: { scope: 'gpt-4o', attempts: 1, retryAfterMs: undefined, reason: 'budget' },
+    message: 'No further attempt: the retry budget is used up (retryBudget); the caller gets the last answer or error',
+  },
+  {
+    event: 'exhausted', level: 'error', more: { maxAttempts: 3 },
+    play: (it) => {
+      send(it)
+      for (let i = 0; i < 2; i++) answer(it, 500)
+    },
+    fields: { scope: 'gpt-4o', attempts: 2, retryAfterMs: undefined, reason: 'no-backend' },
+    message: 'No further attempt: no other backend is left to try; the caller gets the last answer or error',
+  },
 ]
+
+/** Events of one request say which; those of a backend do not. */
+const tellsRequest = (fields: Record<string, unknown>): boolean => !('backend' in fields) || 'attempt' in fields
 
 describe('each event', () => {
-  for (const [name, level, tell, fields, message] of told) {
-    test(`${name} is logged at level ${level}, and not below: ${message}`, () => {
-      const { telemetry, lines, east, west } = setUp(level)
-      tell(telemetry, makeRequest(), east, west)
-      const [line, ...more] = lines
-      assert.deepEqual(more, [])
+  for (const { event, level, more, play, fields, message } of told) {
+    test(`${event} is logged at level ${level}, and not below: ${message}`, () => {
+      const { it, log } = setUp(level, more)
+      play(it)
+      const line = log.of(event).at(-1)
       const { requestId, ...others } = line?.fields ?? {}
-      assert.deepEqual({ ...line, fields: others }, { level, message, fields: { event: name, ...fields } })
-      assert.equal(typeof requestId, 'backend' in fields && !('attempt' in fields) ? 'undefined' : 'number')
+      assert.deepEqual({ ...line, fields: others }, { level, message, fields: { event, ...fields } })
+      assert.equal(typeof requestId, tellsRequest(fields) ? 'number' : 'undefined')
 
-      const above = setUp(LEVELS[LEVELS.indexOf(level) + 1] ?? 'silent')
-      tell(above.telemetry, makeRequest(), above.east, above.west)
-      assert.deepEqual(above.lines, [])
+      const above = setUp(LEVELS[LEVELS.indexOf(level) + 1] ?? 'silent', more)
+      play(above.it)
+      assert.deepEqual(above.log.of(event), [])
     })
 
-    test(`${name} is published with the same fields, whatever the level of the logger: ${message}`, () => {
-      const events = record(name)
-      const { telemetry, lines, east, west } = setUp('silent')
-      tell(telemetry, makeRequest(), east, west)
-      assert.deepEqual(lines, [])
-      const [{ requestId: _, ...event }] = events as [Record<string, unknown>]
-      assert.deepEqual(event, fields)
+    test(`${event} is published with the same fields, whatever the level of the logger: ${message}`, () => {
+      const events = record(event)
+      const { it, log } = setUp('silent', more)
+      play(it)
+      assert.deepEqual(log.lines, [])
+      const { requestId, ...published } = events.at(-1) as Record<string, unknown>
+      assert.deepEqual(published, fields)
+      assert.equal(typeof requestId, tellsRequest(fields) ? 'number' : 'undefined')
     })
   }
 
+  test('is among those above', () => {
+    assert.deepEqual([...new Set(told.map(({ event }) => event))].sort(), Object.keys(channels).sort())
+  })
+
   test('goes to subscribers and to the logger when both listen', () => {
     const events = record('cooldown')
-    const { telemetry, lines, east } = setUp('debug')
-    telemetry.cooldown(east, '', 1, 'default', 429)
+    const { it, log } = setUp('debug')
+    send(it)
+    throttle(it, 1_000)
     assert.equal(events.length, 1)
-    assert.equal(lines.length, 1)
+    assert.equal(log.of('cooldown').length, 1)
   })
 
   test('holds no credential and no query of a backend, nothing of the request but its scope', () => {
     const events = Object.keys(channels).map((name) => record(name as BalancerEventName))
-    const { telemetry, lines, east, west } = setUp('debug')
-    for (const [, , tell] of told) tell(telemetry, makeRequest(), east, west)
-    assert.equal(lines.length, told.length)
-    assert.equal(events.flat().length, told.length)
-    assert.ok(!inspect({ lines, events }, { depth: null, showHidden: true }).includes('PLANTED'))
-  })
-
-  test('has a level in the table', () => {
-    assert.deepEqual(Object.keys(EVENT_LEVELS).sort(), Object.keys(channels).sort())
+    const lines = told.flatMap(({ more, play }) => {
+      const { it, log } = setUp('debug', more)
+      play(it)
+      return log.lines.filter(({ fields }) => 'event' in fields)
+    })
+    assert.ok(lines.length > told.length)
+    assert.equal(events.flat().length, lines.length)
+    assert.ok(!inspect({ lines, events }, { depth: null, showHidden: true, maxArrayLength: null }).includes('PLANTED'))
   })
 })
 
 describe('request ids', () => {
   test('are the same for all events of a request, and others for another request', () => {
     const ids: unknown[] = []
-    for (const name of ['picked', 'failover', 'waiting', 'exhausted'] as const) stops.push(subscribe(name, ({ requestId }) => { ids.push(requestId) }))
-    const { telemetry, east, west } = setUp('silent')
-    const requests = [makeRequest(), makeRequest()] as const
-    for (const request of requests) {
-      telemetry.picked(request, makeAttempt(east))
-      telemetry.failover(request, makeAttempt(east), 'failed', west)
-    }
-    for (const request of requests) telemetry.exhausted(request, 1, 'throttled')
+    for (const name of ['picked', 'failover', 'exhausted'] as const) stops.push(subscribe(name, ({ requestId }) => { ids.push(requestId) }))
+    const { it } = setUp('silent')
+    for (let i = 0; i < 2; i++) send(it)
+    // Picked, failover, picked: of the one, then of the other.
+    for (const index of [0, 1]) it.inner.calls[index]?.start().respond(500).end()
+    for (const index of [2, 3]) it.inner.calls[index]?.start().respond(500).end()
     // A second balancer in the process counts on.
-    setUp('silent').telemetry.waiting(makeRequest(), 1)
+    send(setUp('silent').it)
     const [first] = ids as [number]
-    assert.deepEqual(ids, [first, first, first + 1, first + 1, first, first + 1, first + 2])
-  })
-})
-
-describe('when nobody listens', () => {
-  /** Bytes that many calls leave on the heap; a garbage collection in between would make it less. */
-  function measure(telemetry: PoolListener<Backend>, east: Backend, west: Backend): number {
-    const request = makeRequest(), attempt = makeAttempt(east)
-    const before = process.memoryUsage().heapUsed
-    for (let i = 0; i < 20_000; i++) {
-      telemetry.picked(request, attempt)
-      telemetry.answered(request, attempt, 200, 12)
-      telemetry.failover(request, attempt, 'failed', west)
-      telemetry.readmitted(east, undefined, 'ejected')
-    }
-    return process.memoryUsage().heapUsed - before
-  }
-
-  test('a call allocates nothing', () => {
-    const { telemetry, east, west } = setUp('silent')
-    measure(telemetry, east, west)
-    const silent = Math.min(...[1, 2, 3].map(() => measure(telemetry, east, west)))
-    assert.ok(silent < 400_000, `${silent} bytes for 80000 calls`)
-    // The same measurement sees what a listener costs.
-    record('picked')
-    const heard = Math.max(...[1, 2, 3].map(() => measure(telemetry, east, west)))
-    assert.ok(heard > 1_000_000, `${heard} bytes with a subscriber`)
+    assert.deepEqual(ids.map((id) => (id as number) - first), [0, 1, 0, 0, 1, 1, 0, 1, 2])
   })
 })
 
@@ -194,13 +323,13 @@ describe('channels', () => {
     const first: unknown[] = [], second: unknown[] = []
     const stopFirst = subscribe('picked', (event) => { first.push(event) })
     const stopSecond = subscribe('picked', (event) => { second.push(event) })
-    const { telemetry, east } = setUp('silent')
-    telemetry.picked(makeRequest(), makeAttempt(east))
+    const { it } = setUp('silent')
+    send(it)
     stopFirst()
     stopFirst()
-    telemetry.picked(makeRequest(), makeAttempt(east))
+    send(it)
     stopSecond()
-    telemetry.picked(makeRequest(), makeAttempt(east))
+    send(it)
     assert.deepEqual([first.length, second.length], [1, 2])
     assert.equal(channels.picked.hasSubscribers, false)
   })
@@ -209,13 +338,15 @@ describe('channels', () => {
     const error = new Error('subscriber')
     const events: unknown[] = []
     stops.push(subscribe('picked', () => { throw error }), subscribe('picked', (event) => { events.push(event) }))
-    const { telemetry, east } = setUp('silent')
+    const { it } = setUp('silent')
     // The test runner listens for uncaught exceptions itself: only ours shall hear this one.
     const listeners = process.listeners('uncaughtException')
     process.removeAllListeners('uncaughtException')
     try {
       const uncaught = new Promise((resolve) => { process.once('uncaughtException', resolve) })
-      telemetry.picked(makeRequest(), makeAttempt(east))
+      const recorder = send(it)
+      answer(it, 200)
+      assert.equal(recorder.events.at(-1)?.[0], 'end')
       assert.equal(events.length, 1)
       assert.equal(await uncaught, error)
     } finally {
@@ -229,10 +360,11 @@ describe('a logger that throws', () => {
     const warning = new Promise<Error>((resolve) => { process.once('warning', resolve) })
     const events = record('exhausted')
     const broken = () => { throw new Error('disk full') }
-    const { logger, backends: [east] } = resolveOptions({ backends, logger: { debug: broken, info: broken, warn: broken, error: broken } })
-    const telemetry = createTelemetry(logger)
-    telemetry.exhausted(makeRequest(), 1, 'throttled')
-    telemetry.ejected(east as Backend, 1, 'misconfigured')
+    const it = new Scene('new', 'new', { backends, logger: { debug: broken, info: broken, warn: broken, error: broken } })
+    const recorder = send(it)
+    for (let i = 0; i < 2; i++) throttle(it, 1_000)
+    await turns(1)
+    assert.equal(recorder.events.at(-1)?.[0], 'end')
     assert.equal(events.length, 1)
     assert.match((await warning).message, /logger.*disk full/)
   })

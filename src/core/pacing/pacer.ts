@@ -1,31 +1,287 @@
-import type { AttemptEnd, OutcomeClass, ResponseHeaders, ScopeStatus } from '../types.js'
+/**
+ * The pacing of one scope on one backend: what its limits are, as far as the backend told them or refusals let us feel
+ * them. The two kinds of knowledge never mix, for they may do different things: what is *told* may hold a request, send it
+ * to a lower tier or refuse it; what is *felt* orders candidates and holds those who can wait, and refuses nobody.
+ */
+import { Depth, Level } from './level.js'
+import { LimiterSignals, type BucketSignals } from './rate-limit-headers.js'
+import { History, REQUESTS, TOKENS, Window } from './window.js'
+import type { ResponseHeaders, ScopeStatus } from '../types.js'
 
-/** What pacing keeps with an attempt: what it cost, and what had been sent by then. The pool's attempt is one. */
+/** What pacing keeps with an attempt. The pool's attempt is one. */
 export interface PacedAttempt {
   /** Monotonic time. */
   readonly startedAt: number
+  /** In tokens, roughly. */
   cost: number
+  /** All that had gone out, this attempt included. */
   sentRequests: number
   sentTokens: number
+  /** What was in the windows when it went out, this attempt included, and with it all that had ever been undone. */
+  requestsCount: number
+  tokensCount: number
+  /** It went out although a window had no room for it. */
+  wentFullOfRequests: boolean
+  wentFullOfTokens: boolean
+  /** It went out although an estimate said that there was no room, and will tell whether that is so. */
+  isTest: boolean
 }
 
-/**
- * What the pool asks of the pacing of one scope on one backend, and what it tells it. The size of a request is given
- * as the bytes of its body; what that costs in requests and tokens is the pacer's own business.
- */
-export interface Pacer {
-  /** Milliseconds until a request of this size is expected to be admitted; 0: now. Asked for every candidate, so no side effects. */
-  waitMs(bodyBytes: number, now: number): number
-  /** How far from its limit this scope is, from 0 (at the edge) to 1: weighs equals against each other. */
-  headroom(now: number): number
+/** English text has about four bytes to a token (OpenAI's own rule of thumb). */
+const BYTES_PER_TOKEN = 4
+
+/** Share of the newest body in the mean: about the last fifty count. */
+const BODY_SHARE = 1 / 50
+
+/** A utilization is reckoned on with a rate that was learned: so long after a report it is an estimate like any other. Measured: 1 to 5 s are alike. */
+const FRESH_MS = 2_000
+
+/** Of provisioned throughput, until a refusal above 100 % tells it. Not documented; a bucket of a few seconds' work lets bursts through. */
+const ASSUMED_PTU_DEPTH_MS = 10_000
+
+/** Of limit, remaining and reset, until less than all of it was left once: limits are per minute. */
+const ASSUMED_BUCKET_DEPTH_MS = 60_000
+
+/** Answers are read one at a time, by all pacers with the same eyes. */
+const signals = new LimiterSignals()
+
+/** A bucket that a service reports. */
+class Reported {
+  readonly level = new Level()
+  readonly depth: Depth
+
+  constructor(assumedDepthMs: number) {
+    this.depth = new Depth(assumedDepthMs)
+  }
+}
+
+export class Pacer {
+  readonly #history = new History()
+  readonly #requests = new Window(this.#history, REQUESTS)
+  readonly #tokens = new Window(this.#history, TOKENS)
+  // Most backends report nothing.
+  #utilization: Reported | undefined
+  #requestsBucket: Reported | undefined
+  #tokensBucket: Reported | undefined
+  /** All that went out and was not refused, ever. */
+  #sentRequests = 0
+  #sentTokens = 0
+  /** All that went out and did not count, ever. */
+  #undoneRequests = 0
+  #undoneTokens = 0
+  #meanBytes = 0
+  /** Its answers tell of our quota: a refusal that does not is about something else. */
+  #tellsOfQuota = false
+  /** Tests that are not decided yet. */
+  #tests = 0
+
+  /** Milliseconds until the levels that the backend reports have room; 0: now. May refuse. */
+  toldMs(bodyBytes: number, now: number): number {
+    const cost = this.costOf(bodyBytes)
+    const utilization = this.#utilization
+    const isFresh = utilization !== undefined && now - utilization.level.reportedAt <= FRESH_MS
+    return Math.max(
+      isFresh ? utilization.level.waitMs(cost, now) : 0,
+      this.#requestsBucket === undefined ? 0 : this.#requestsBucket.level.waitMs(1, now),
+      this.#tokensBucket === undefined ? 0 : this.#tokensBucket.level.waitMs(cost, now),
+    )
+  }
+
+  /** Milliseconds until a request of this size is expected to find room by what is only estimated; 0: now. Never refuses. */
+  feltMs(bodyBytes: number, now: number): number {
+    const cost = this.costOf(bodyBytes)
+    const utilization = this.#utilization
+    const isOld = utilization !== undefined && now - utilization.level.reportedAt > FRESH_MS
+    return Math.max(
+      isOld ? utilization.level.waitMs(cost, now) : 0,
+      this.#isRequestsTold ? 0 : this.#requests.waitMs(1, now),
+      this.#isTokensTold ? 0 : this.#tokens.waitMs(cost, now),
+    )
+  }
+
+  /** How far from its limits this scope is, from 0 (at the edge) to 1: weighs equals against each other. */
+  room(now: number): number {
+    return Math.min(
+      this.#utilization?.level.room(now) ?? 1,
+      this.#requestsBucket?.level.isKnown === true ? this.#requestsBucket.level.room(now) : this.#requests.room(now),
+      this.#isTokensTold ? this.#tokensBucket?.level.room(now) ?? 1 : this.#tokens.room(now),
+    )
+  }
+
+  /** Milliseconds until a request may go although there is no room, to find out whether that is so; Infinity while another one does. */
+  testMs(now: number): number {
+    if (this.#tests > 0) return Infinity
+    return Math.max(0, this.#requests.testAt - now, this.#tokens.testAt - now)
+  }
+
   /** A request of this size goes out now. */
-  sent(attempt: PacedAttempt, bodyBytes: number, now: number): void
-  /** Response headers of an attempt. `retryAfterMs`: what the answer itself says, without jitter; `undefined` when it says nothing. */
-  observe(
-    attempt: PacedAttempt, outcome: OutcomeClass, status: number, headers: ResponseHeaders, retryAfterMs: number | undefined, now: number,
-  ): void
-  /** The attempt is over. `answered`: there were response headers. Exactly once per `sent`. */
-  finished(attempt: PacedAttempt, end: AttemptEnd, answered: boolean): void
+  sent(attempt: PacedAttempt, bodyBytes: number, now: number): void {
+    if (bodyBytes > 0) this.#meanBytes += (bodyBytes - this.#meanBytes) * (this.#meanBytes === 0 ? 1 : BODY_SHARE)
+    const cost = this.costOf(bodyBytes)
+    attempt.cost = cost
+    attempt.wentFullOfRequests = this.#requests.waitMs(1, now) > 0
+    attempt.wentFullOfTokens = this.#tokens.waitMs(cost, now) > 0
+    attempt.isTest = attempt.wentFullOfRequests || attempt.wentFullOfTokens || this.feltMs(bodyBytes, now) > 0
+    if (attempt.isTest) this.#tests++
+    this.#history.send(cost, now)
+    attempt.requestsCount = this.#requests.count(now) + this.#undoneRequests
+    attempt.tokensCount = this.#tokens.count(now) + this.#undoneTokens
+    this.#requestsBucket?.level.send(1, now)
+    this.#tokensBucket?.level.send(cost, now)
+    this.#utilization?.level.send(cost, now)
+    attempt.sentRequests = this.#sentRequests += 1
+    attempt.sentTokens = this.#sentTokens += cost
+  }
+
+  /** The attempt was not refused: its headers are there, or a refusal would have come by now. Once. */
+  admitted(attempt: PacedAttempt): void {
+    this.#decided(attempt)
+    this.#requests.admitted(attempt.requestsCount - this.#undoneRequests, attempt.startedAt, attempt.wentFullOfRequests)
+    this.#tokens.admitted(attempt.tokensCount - this.#undoneTokens, attempt.startedAt, attempt.wentFullOfTokens)
+    this.#requestsBucket?.level.admitted()
+    this.#tokensBucket?.level.admitted()
+    this.#utilization?.level.admitted()
+  }
+
+  /** What the headers of an answer say of limits. @param arrivedAt when the request reached the backend, roughly. */
+  synchronize(attempt: PacedAttempt, headers: ResponseHeaders, arrivedAt: number, now: number): void {
+    signals.read(headers)
+    if (!signals.isQuota) return
+    this.#tellsOfQuota = true
+    if (signals.utilization >= 0) this.#listen(attempt.sentTokens, arrivedAt, (signals.utilization - 1), now)
+    this.#listenToBuckets(attempt.sentRequests, attempt.sentTokens, arrivedAt, now)
+  }
+
+  /**
+   * A 429.
+   * @param waitMs what the answer itself says, without jitter; `undefined` when it says nothing: then it is obeyed, and no evidence.
+   */
+  refused(attempt: PacedAttempt, headers: ResponseHeaders, waitMs: number | undefined, arrivedAt: number, now: number): void {
+    this.undone(attempt, now)
+    signals.read(headers)
+    // "The system is experiencing high demand": the cooldown obeys it, and there is nothing to learn of our limits.
+    const isOfQuota = signals.isQuota || !this.#tellsOfQuota
+    const isOfRequests = signals.isRequestsBound
+    const isTold = isOfRequests ? this.#isRequestsTold : this.#isTokensTold
+    if (isTold) {
+      if (isOfRequests) this.#requestsBucket?.level.refused()
+      else {
+        this.#tokensBucket?.level.refused()
+        this.#utilization?.level.refused()
+      }
+    } else if (waitMs !== undefined && isOfQuota) {
+      if (isOfRequests) this.#requests.refused(1, waitMs, attempt.startedAt, attempt.wentFullOfRequests, now)
+      else this.#tokens.refused(attempt.cost, waitMs, attempt.startedAt, attempt.wentFullOfTokens, now)
+    }
+    if (!signals.isQuota) return
+    this.#tellsOfQuota = true
+    // The levels in the answer are those before the request: it was not let in.
+    const sentTokens = attempt.sentTokens - attempt.cost
+    if (signals.utilization >= 0 && waitMs !== undefined) {
+      this.#utilization ??= new Reported(ASSUMED_PTU_DEPTH_MS)
+      this.#utilization.depth.learn(waitMs, signals.utilization - 1)
+      const depthMs = this.#utilization.depth.ms
+      this.#utilization.level.synchronize(arrivedAt, sentTokens, this.#sentTokens, waitMs, depthMs, 0, now)
+    }
+    this.#listenToBuckets(attempt.sentRequests - 1, sentTokens, arrivedAt, now)
+  }
+
+  /** The attempt did not count: it was refused, it failed, or it never arrived. */
+  undone(attempt: PacedAttempt, now: number): void {
+    this.#decided(attempt)
+    this.#history.undo(attempt.cost, attempt.startedAt, now)
+    this.#sentRequests -= 1
+    this.#sentTokens -= attempt.cost
+    this.#undoneRequests += 1
+    this.#undoneTokens += attempt.cost
+    this.#requestsBucket?.level.undo(1)
+    this.#tokensBucket?.level.undo(attempt.cost)
+    this.#utilization?.level.undo(attempt.cost)
+  }
+
+  /** Nothing will be known of it: the caller aborted. It counts. */
+  abandoned(attempt: PacedAttempt): void {
+    this.#decided(attempt)
+  }
+
+  /** Whether it is known, or felt, when places come free. */
+  get hasPlaces(): boolean {
+    return this.#isRequestsTold || this.#isTokensTold || this.#requests.isKnown || this.#tokens.isKnown
+  }
+
+  /** How many requests of this size will have found a place by then, if nothing else is sent. */
+  placesBy(bodyBytes: number, at: number): number {
+    const cost = this.costOf(bodyBytes)
+    let places = Infinity
+    if (this.#isRequestsTold) places = this.#requestsBucket!.level.placesBy(1, at) // told, so there
+    else if (this.#requests.isKnown) places = this.#requests.placesBy(1, at)
+    if (this.#utilization?.level.isKnown === true) places = Math.min(places, this.#utilization.level.placesBy(cost, at))
+    if (this.#tokensBucket?.level.isKnown === true) places = Math.min(places, this.#tokensBucket.level.placesBy(cost, at))
+    else if (!this.#isTokensTold && this.#tokens.isKnown) places = Math.min(places, this.#tokens.placesBy(cost, at))
+    return places
+  }
+
   /** For `status()`. */
-  pace(now: number): ScopeStatus['pace']
+  pace(now: number): ScopeStatus['pace'] {
+    const pace: { dimension: 'requests' | 'tokens'; perSecond: number; waitMs: number }[] = []
+    const add = (dimension: 'requests' | 'tokens', perSecond: number, waitMs: number): void => {
+      if (perSecond > 0) pace.push({ dimension, perSecond, waitMs })
+    }
+    const cost = this.costOf(0)
+    if (this.#isRequestsTold) add('requests', this.#requestsBucket!.level.perSecond, this.#requestsBucket!.level.waitMs(1, now)) // told, so there
+    else add('requests', (this.#requests.limit / this.#requests.lengthMs) * 1_000, this.#requests.waitMs(1, now))
+    if (this.#isTokensTold) {
+      const level = (this.#tokensBucket?.level.isKnown === true ? this.#tokensBucket : this.#utilization)!.level // one of them is told
+      add('tokens', level.perSecond, level.waitMs(cost, now))
+    } else add('tokens', (this.#tokens.limit / this.#tokens.lengthMs) * 1_000, this.#tokens.waitMs(cost, now))
+    return pace
+  }
+
+  /**
+   * In tokens, roughly: the prompt by its size, and as much again on average for the output, whose size nobody knows.
+   * Limits are felt in the same unit, so only proportions matter.
+   */
+  costOf(bodyBytes: number): number {
+    const mean = this.#meanBytes
+    const known = bodyBytes > 0 ? bodyBytes : mean
+    return known > 0 ? (known + (mean > 0 ? mean : known)) / BYTES_PER_TOKEN : 1
+  }
+
+  get #isRequestsTold(): boolean {
+    return this.#requestsBucket?.level.isKnown === true
+  }
+
+  get #isTokensTold(): boolean {
+    return this.#tokensBucket?.level.isKnown === true || this.#utilization?.level.isKnown === true
+  }
+
+  #decided(attempt: PacedAttempt): void {
+    if (!attempt.isTest) return
+    attempt.isTest = false
+    this.#tests--
+  }
+
+  #listen(sentTokens: number, at: number, excess: number, now: number): void {
+    this.#utilization ??= new Reported(ASSUMED_PTU_DEPTH_MS)
+    const depthMs = this.#utilization.depth.ms
+    this.#utilization.level.synchronize(at, sentTokens, this.#sentTokens, excess * depthMs, depthMs, 0, now)
+  }
+
+  #listenToBuckets(sentRequests: number, sentTokens: number, at: number, now: number): void {
+    if (signals.requests.isWhole) {
+      this.#requestsBucket ??= new Reported(ASSUMED_BUCKET_DEPTH_MS)
+      listenToBucket(this.#requestsBucket, signals.requests, at, sentRequests, this.#sentRequests, now)
+    }
+    if (signals.tokens.isWhole) {
+      this.#tokensBucket ??= new Reported(ASSUMED_BUCKET_DEPTH_MS)
+      listenToBucket(this.#tokensBucket, signals.tokens, at, sentTokens, this.#sentTokens, now)
+    }
+  }
+}
+
+function listenToBucket({ level, depth }: Reported, bucket: BucketSignals, at: number, sent: number, sentNow: number, now: number): void {
+  const { used } = bucket
+  depth.learn(bucket.resetMs, used)
+  const depthMs = depth.ms
+  level.synchronize(at, sent, sentNow, (used - 1) * depthMs, depthMs, depthMs / bucket.limit, now)
 }

@@ -2,8 +2,7 @@
  * What an answer says of the limits that it was measured against: Azure's utilization of provisioned throughput, and the
  * `x-ratelimit-*` headers of Azure and OpenAI. Read with every answer, so it allocates nothing.
  */
-import { readDuration, readNumber, readPercent, type HeaderValue } from '../header-values.js'
-import { HeaderReader } from '../headers.js'
+import { HeaderReader, readDuration, readNumber, readPercent, type HeaderValue } from '../headers.js'
 import type { ResponseHeaders } from '../types.js'
 
 const reader = new HeaderReader([
@@ -32,6 +31,11 @@ export class BucketSignals {
   /** Share that is used up, from 0 to 1; NaN when that is unknown. */
   get used(): number {
     return 1 - this.remaining / this.limit
+  }
+
+  /** Only together do they tell all of a bucket: Azure's remaining alone says nothing that lasts. */
+  get isWhole(): boolean {
+    return this.used >= 0 && this.resetMs >= 0
   }
 
   fill(limit: HeaderValue | undefined, remaining: HeaderValue | undefined, reset: HeaderValue | undefined): void {
@@ -66,11 +70,9 @@ export class LimiterSignals {
     return this
   }
 
-  /** Which limit refused a request: the one whose reset alone is told (Azure does so), else the one with less left. */
+  /** Which limit refused a request: that of requests where nothing is left of it, or only its reset is told (Azure does so); else that of tokens. */
   get isRequestsBound(): boolean {
     const { requests, tokens } = this
-    if (requests.used >= 0 && tokens.used >= 0) return requests.used > tokens.used
-    if (requests.resetMs >= 0 !== tokens.resetMs >= 0) return requests.resetMs >= 0
-    return requests.remaining === 0 && tokens.remaining !== 0
+    return requests.remaining === 0 || (requests.resetMs >= 0 && !(tokens.resetMs >= 0))
   }
 }

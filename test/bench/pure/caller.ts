@@ -1,7 +1,6 @@
 /** The caller's end: handlers that do nothing but count. */
 import type { Dispatcher } from 'undici'
-import { toUndici, type CurrentHandler, type LegacyHandler, type ParsedHeaders } from '../../../src/request/undici.js'
-import { PEER_TAKES_LEGACY_HANDLERS } from '../../../src/request/peer.js'
+import { PEER_TAKES_LEGACY_HANDLERS, type LegacyHandler, type ModernHandler, type ParsedHeaders } from '../../../src/request/undici.js'
 
 export interface Caller {
   readonly handler: Dispatcher.DispatchHandler
@@ -13,12 +12,12 @@ export interface Caller {
 
 /** In the style of the undici that is the peer: what its own fetch and `request` hand over. */
 export function createCaller(): Caller {
-  const caller = PEER_TAKES_LEGACY_HANDLERS ? new LegacyCaller() : new CurrentCaller()
+  const caller = PEER_TAKES_LEGACY_HANDLERS ? new LegacyCaller() : new ModernCaller()
   return caller
 }
 
 class LegacyCaller implements Caller, LegacyHandler {
-  readonly handler = toUndici(this)
+  readonly handler = this as unknown as Dispatcher.DispatchHandler
   ended = 0
   status = 0
   onEnd = (): void => {}
@@ -46,8 +45,8 @@ class LegacyCaller implements Caller, LegacyHandler {
   }
 }
 
-class CurrentCaller implements Caller, CurrentHandler {
-  readonly handler = toUndici(this)
+class ModernCaller implements Caller, ModernHandler {
+  readonly handler = this as unknown as Dispatcher.DispatchHandler
   ended = 0
   status = 0
   onEnd = (): void => {}

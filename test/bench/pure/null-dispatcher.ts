@@ -1,8 +1,7 @@
 /** Dispatchers that send nothing and answer before `dispatch` returns: what is left is what stands in front of them. */
 import { createRequire } from 'node:module'
 import { Dispatcher } from 'undici'
-import type { AnyHandler, Controller, CurrentHandler, DispatchOptions, LegacyHandler, ParsedHeaders } from '../../../src/request/undici.js'
-import { PEER_TAKES_LEGACY_HANDLERS } from '../../../src/request/peer.js'
+import { type AnyHandler, type Controller, type DispatchOptions, type LegacyHandler, type ModernHandler, type ParsedHeaders, PEER_TAKES_LEGACY_HANDLERS } from '../../../src/request/undici.js'
 
 export type Answer = Readonly<Record<string, string>>
 
@@ -11,7 +10,7 @@ const BODY = Buffer.from('{"id":"chatcmpl-1","object":"chat.completion","choices
 /** Answers with this status, these headers and a `content-length`, in the style of the undici that is the peer. */
 export function createNullDispatcher(headers: Answer, status = 200): Dispatcher {
   const answer = { 'content-length': String(BODY.byteLength), ...headers }
-  return PEER_TAKES_LEGACY_HANDLERS ? new LegacyNull(answer, status) : new CurrentNull(answer, status)
+  return PEER_TAKES_LEGACY_HANDLERS ? new LegacyNull(answer, status) : new ModernNull(answer, status)
 }
 
 abstract class NullDispatcher extends Dispatcher {
@@ -57,7 +56,7 @@ class LegacyNull extends NullDispatcher {
   }
 }
 
-class CurrentNull extends NullDispatcher {
+class ModernNull extends NullDispatcher {
   readonly #status: number
   readonly #controller: Controller
   readonly #headers: ParsedHeaders
@@ -71,7 +70,7 @@ class CurrentNull extends NullDispatcher {
     }
   }
 
-  protected answer(handler: CurrentHandler): void {
+  protected answer(handler: ModernHandler): void {
     handler.onRequestStart?.(this.#controller, null)
     handler.onResponseStarted?.()
     handler.onResponseStart?.(this.#controller, this.#status, this.#headers, 'OK')

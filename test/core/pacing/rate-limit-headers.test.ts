@@ -83,10 +83,9 @@ describe('which limit refused', () => {
   test('the one whose reset alone is told', () => {
     const remaining = { 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-remaining-tokens': '0' }
     assert.equal(isRequestsBound({ ...remaining, 'x-ratelimit-reset-requests': '1' }), true)
-    assert.equal(isRequestsBound({ ...remaining, 'x-ratelimit-reset-tokens': '1' }), false)
     // Even where that is over at once.
     assert.equal(isRequestsBound({ 'x-ratelimit-reset-requests': '0' }), true)
-    assert.equal(isRequestsBound({ 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-reset-tokens': '0' }), false)
+    assert.equal(isRequestsBound({ 'x-ratelimit-remaining-requests': '5', 'x-ratelimit-reset-tokens': '0' }), false)
   })
 
   test('the one whose reset alone is told, also where only one of the levels is known', () => {
@@ -94,28 +93,24 @@ describe('which limit refused', () => {
     assert.equal(isRequestsBound({ 'x-ratelimit-limit-requests': '100', 'x-ratelimit-remaining-requests': '50', 'x-ratelimit-reset-tokens': '1' }), false)
   })
 
-  test('else the one with the smaller part left', () => {
-    const limits = { 'x-ratelimit-limit-requests': '100', 'x-ratelimit-limit-tokens': '100000' }
-    assert.equal(isRequestsBound({ ...limits, 'x-ratelimit-remaining-requests': '1', 'x-ratelimit-remaining-tokens': '50000' }), true)
-    assert.equal(isRequestsBound({ ...limits, 'x-ratelimit-remaining-requests': '50', 'x-ratelimit-remaining-tokens': '500' }), false)
-    // Whatever the resets say.
-    assert.equal(isRequestsBound({ ...limits, 'x-ratelimit-remaining-requests': '100', 'x-ratelimit-remaining-tokens': '0', 'x-ratelimit-reset-requests': '0' }), false)
-    assert.equal(isRequestsBound({ ...limits, 'x-ratelimit-remaining-requests': '50', 'x-ratelimit-remaining-tokens': '100000', 'x-ratelimit-reset-tokens': '0' }), true)
-  })
-
-  test('tokens, where as little is left of both: they are what a larger request runs out of', () => {
-    const limits = { 'x-ratelimit-limit-requests': '100', 'x-ratelimit-limit-tokens': '100000' }
-    assert.equal(isRequestsBound({ ...limits, 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-remaining-tokens': '0' }), false)
-  })
-
-  test('else the one with nothing left; tokens when nobody says', () => {
+  test('that of requests where nothing is left of it', () => {
     assert.equal(isRequestsBound({ 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-remaining-tokens': '500' }), true)
-    assert.equal(isRequestsBound({ 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-remaining-tokens': '0' }), false)
-    assert.equal(isRequestsBound({ 'x-ratelimit-limit-requests': '100', 'x-ratelimit-remaining-requests': '0' }), true)
+    assert.equal(isRequestsBound({ 'x-ratelimit-limit-requests': '100', 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-reset-tokens': '1' }), true)
+  })
+
+  test('else that of tokens, also when nobody says', () => {
     const resets = { 'x-ratelimit-reset-requests': '1', 'x-ratelimit-reset-tokens': '1' }
     assert.equal(isRequestsBound({ ...resets, 'x-ratelimit-remaining-requests': '5', 'x-ratelimit-remaining-tokens': '0' }), false)
+    assert.equal(isRequestsBound({ ...resets, 'x-ratelimit-remaining-requests': '1' }), false)
+    assert.equal(isRequestsBound({ 'x-ratelimit-remaining-requests': '-1' }), false)
     assert.equal(isRequestsBound({}), false)
   })
+})
+
+test('a bucket is whole only with limit, remaining and reset together', () => {
+  const whole = { 'x-ratelimit-limit-tokens': '1000', 'x-ratelimit-remaining-tokens': '400', 'x-ratelimit-reset-tokens': '36s' }
+  assert.equal(read(whole).tokens.isWhole, true)
+  for (const name of Object.keys(whole)) assert.equal(read({ ...whole, [name]: [] }).tokens.isWhole, false, name)
 })
 
 test('raw headers say the same as parsed ones, and nothing in either throws or is negative or infinite', () => {

@@ -1,0 +1,128 @@
+/**
+ * One request and its attempts, as the pool knows them. A request may be sent several times, to several backends; each
+ * time is an attempt, which has one outcome and ends once. The shell's request object is a `PoolRequest` itself, and an
+ * attempt is one object from `acquire` to `settle`, so that nothing else is allocated on the way.
+ */
+import type { Backend, ScopeState } from './backend.js'
+import type { Probing } from './health.js'
+import type { Pacer } from './pacing/pacer.js'
+import type { Undecided } from './slow-start.js'
+import type { BackendConfig, CooldownSource, OutcomeClass, SurfaceReason } from './types.js'
+
+export abstract class PoolRequest {
+  /** Deployment or model; `''` when unknown, which is a scope like any other. */
+  scope = ''
+  /** Size of the request body in bytes as far as it is known, else 0: the base of the estimated token cost. */
+  bodyBytes = 0
+  /** Goes to the home backend and nowhere else (stateful paths). */
+  abstract readonly pinned: boolean
+
+  // The pool's own notes.
+  /** Attempts made so far. */
+  attempts = 0
+  /** The attempts since the last wait that did not work: their backends are not asked again before one. */
+  tried: Attempt[] | undefined = undefined
+  /** How the last attempt went. */
+  lastOutcome: OutcomeClass | undefined = undefined
+  /** Monotonic time at which the request began to wait for the first time. */
+  waitingSince: number | undefined = undefined
+
+  /** The turn of a waiting request has come, or its wait is over: the shell calls `acquire` again. Never called from inside `acquire`. */
+  abstract wake(): void
+}
+
+/** One try of one request on one backend; made by `acquire`, given back with `settle`. */
+export class Attempt implements Undecided {
+  readonly request: PoolRequest
+  readonly backend: BackendConfig
+  /** 1 for the first attempt of a request. */
+  readonly number: number
+  /** Monotonic time of `acquire`. */
+  readonly startedAt: number
+
+  // The pool's own.
+  readonly target: Backend
+  readonly scope: ScopeState
+  /** The probe slot, when this attempt took it. */
+  readonly probe: Probing | undefined
+  /** That counted this attempt; an update may have replaced or removed the scope's since. */
+  readonly pacer: Pacer | undefined
+  /** `ignored` until it is known. */
+  outcome: OutcomeClass = 'ignored'
+  /** Of the response; 0 as long as there is none. */
+  status = 0
+  /** Milliseconds from `startedAt` to the response headers. */
+  latencyMs = 0
+  isSettled = false
+  /** Monotonic time from which the backend is open again to the request, where that waits. */
+  reopensAt = -Infinity
+  // The pacer's own.
+  cost = 0
+  sentRequests = 0
+  sentTokens = 0
+  requestsCount = 0
+  tokensCount = 0
+  wentFullOfRequests = false
+  wentFullOfTokens = false
+  isTest = false
+  // The slow start's own.
+  isUndecided = false
+  nextUndecided: Undecided | undefined = undefined
+
+  constructor(request: PoolRequest, target: Backend, scope: ScopeState, probe: Probing | undefined, now: number) {
+    this.request = request
+    this.backend = target.config
+    this.number = request.attempts
+    this.startedAt = now
+    this.target = target
+    this.scope = scope
+    this.probe = probe
+    this.pacer = scope.pacer
+  }
+
+  get kind(): 'send' {
+    return 'send'
+  }
+
+  /** Whether this attempt decides on the backend's readmission. Once the state has moved on, it no longer does. */
+  get isProbe(): boolean {
+    return this.probe !== undefined && this.target.health === this.probe
+  }
+}
+
+/** The answer of `acquire`. */
+export type Acquisition =
+  | Attempt
+  /** Held: `request.wake()` will be called. `leave` takes the request out of the queue. */
+  | { readonly kind: 'wait' }
+  /** Nothing is available and at least one backend is merely throttled: answer 429 with this wait, in milliseconds (> 0). */
+  | { readonly kind: 'reject'; readonly retryAfterMs: number }
+  /** No further attempt: the caller gets the last real response or error. Never the answer for a first attempt. */
+  | { readonly kind: 'surface'; readonly reason: SurfaceReason }
+  /** The pool was closed. */
+  | { readonly kind: 'closed' }
+
+/** What the pool tells as it happens, by the name of the event. */
+export interface PoolEvents {
+  /** An attempt begins. */
+  picked: { readonly attempt: Attempt }
+  /** Response headers go to the caller: a success, an answer that is the caller's own, or the last one when no backend is left. */
+  answered: { readonly attempt: Attempt }
+  /** The attempt did not work and the request goes on: to the next backend, or, where that is `undefined`, to wait for one. */
+  failover: { readonly attempt: Attempt; readonly to: BackendConfig | undefined }
+  cooldown: { readonly backend: BackendConfig; readonly scope: string; readonly cooldownMs: number; readonly source: CooldownSource; readonly status: number }
+  ejected: { readonly backend: BackendConfig; readonly cooldownMs: number; readonly reason: 'failed' | 'unreachable' | 'misconfigured' }
+  /** `after`: what kept the backend (or, where it is given, the scope) out. */
+  readmitted: { readonly backend: BackendConfig; readonly scope: string | undefined; readonly after: 'ejected' | 'cooldown' }
+  waiting: { readonly request: PoolRequest; readonly queueLength: number }
+  /** A held request goes on. */
+  waited: { readonly request: PoolRequest; readonly waitedMs: number; readonly queueLength: number }
+  /** The caller is told that nothing is available: a 429 of our own, or the last real answer or error. */
+  exhausted: { readonly request: PoolRequest; readonly retryAfterMs: number | undefined; readonly reason: SurfaceReason | 'throttled' | 'queue-full' }
+}
+
+/** Hears what the pool tells. The facts of an event are put together only where `hears` says that someone wants them. */
+export interface PoolListener {
+  hears(event: keyof PoolEvents): boolean
+  tell<K extends keyof PoolEvents>(event: K, facts: PoolEvents[K]): void
+}

@@ -1,8 +1,0 @@
-/** The one door to undici: whoever needs it at run time takes it from here, after the check that it can work. */
-import './check-peer.js'
-import * as undici from 'undici'
-
-export { Agent, Dispatcher, errors, util } from 'undici'
-
-/** Undici 7 still speaks handlers of the old style (raw headers, `onHeaders`); 8 wants the new ones and ships a wrapper for old callers. */
-export const PEER_TAKES_LEGACY_HANDLERS = !('Dispatcher1Wrapper' in undici)

@@ -1,0 +1,186 @@
+// What a request is throttled under: Azure limits a deployment, which is in the path; OpenAI a model, which is in the body.
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import fc from 'fast-check'
+import { SEED } from '../support/seed.js'
+import { EAST, Scene } from '../support/scene.js'
+
+/** The model is looked for within so many bytes of a body. */
+const SCAN_BYTES = 65_536
+
+const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
+
+/** The scope under which a request is booked. */
+function scopeOf(rest: string, body: unknown): string {
+  const it = new Scene('old', 'old')
+  it.send({ path: `/openai${rest}`, body })
+  const scopes = it.backend('east').scopes.map(({ scope }) => scope)
+  assert.equal(scopes.length, 1)
+  return scopes[0] ?? assert.fail()
+}
+
+const deployment = (rest: string): string => scopeOf(rest, null)
+const model = (text: string): string => scopeOf('/responses', bytes(text))
+
+/** What a backend is sent that has another name for the model. */
+function rename(body: unknown, from: string, to: string): unknown {
+  const it = new Scene('old', 'old', { backends: [{ name: 'east', url: EAST, priority: 1, models: { [from]: to } }] })
+  it.send({ path: '/openai/responses', body })
+  return it.inner.last.opts.body
+}
+
+describe('what a request is throttled under', () => {
+  const requests: readonly [what: string, rest: string, body: unknown, scope: string][] = [
+    ['the deployment in its path', '/deployments/my%20gpt/chat/completions', '{"model":"other"}', 'my gpt'],
+    ['else the model in its body', '/responses', '{"model":"gpt-4o"}', 'gpt-4o'],
+    ['the model in bytes', '/responses', Buffer.from('{"model":"gpt-4o"}'), 'gpt-4o'],
+    ['nothing in a body that is no JSON', '/responses', 'model=gpt-4o', ''],
+    ['nothing in a body that is not in hand', '/responses', new Blob(['{"model":"gpt-4o"}']), ''],
+    ['nothing without a body', '/models', null, ''],
+  ]
+  for (const [what, rest, body, scope] of requests) test(`${what}: ${rest}`, () => { assert.equal(scopeOf(rest, body), scope) })
+})
+
+describe('the deployment in a path', () => {
+  test('is what follows /deployments/', () => {
+    for (const rest of ['/deployments/gpt-4o/chat/completions?api-version=2024-10-21', '/deployments/gpt-4o/embeddings', '/deployments/gpt-4o', '/deployments/gpt-4o?x=/y', '/v1/deployments/gpt-4o/x']) {
+      assert.equal(deployment(rest), 'gpt-4o', rest)
+    }
+  })
+
+  test('is decoded where that is possible', () => {
+    assert.equal(deployment('/deployments/my%20model/x'), 'my model')
+    assert.equal(deployment('/deployments/50%/x'), '50%')
+  })
+
+  test('is not found where there is none', () => {
+    for (const rest of ['/v1/chat/completions', '/deployments', '/deployments/', '/deployments//x', '/x?next=/deployments/gpt-4o/']) {
+      assert.equal(deployment(rest), '', rest)
+    }
+    assert.equal(deployment(`/deployments/${'x'.repeat(257)}/`), '')
+    assert.equal(deployment(`/deployments/${'x'.repeat(256)}/`), 'x'.repeat(256))
+  })
+})
+
+describe('the model in a body', () => {
+  test('is found behind white space, escapes and values of every kind', () => {
+    assert.equal(model('{"messages":[],"model":"gpt-4o","n":1}'), 'gpt-4o')
+    assert.equal(model(' \r\n\t{ "model" : "a" }'), 'a')
+    assert.equal(model('{"x":1,"y":-1.5e3,"z":true,"w":null,"model":"a"}'), 'a')
+    assert.equal(model('{"x":"say \\"model\\": \\"b\\" \\\\","model":"a"}'), 'a')
+    assert.equal(model('{"x":{"model":"b","y":[{"model":"c"}]},"model":"a"}'), 'a')
+    assert.equal(model('{"x":["]","}",[1,2],{"a":"{"}],"model":"a"}'), 'a')
+    assert.equal(model('{"mod\\u0065l":"a"}'), 'a')
+    assert.equal(model('{"\\u006d\\u006f\\u0064\\u0065\\u006c":"a"}'), 'a')
+    assert.equal(model('{"other key of some length":1,"mod\\u0065m":2,"model":"\\u00e9\\"\\u0041"}'), 'é"A')
+    assert.equal(model('{"model":"größe"}'), 'größe')
+  })
+
+  test('is only the top-level one, and only a string', () => {
+    for (const text of [
+      '{"x":{"model":"b"}}', '[{"model":"b"}]', '"model"', '{"x":"\\"model\\":\\"b\\""}', '{"Model":"b"}', '{"model":1}', '{"model":null}',
+      '{"model":""}', '{"model":{"model":"b"}}', '{"model2":"b"}', '{"modem":"b"}', '{"madel":"b"}', '{"motel":"b"}', '{"modal":"b"}', '{"nodel":"b"}',
+    ]) assert.equal(model(text), '', text)
+  })
+
+  test('is nothing in what is no JSON object, or not all of one', () => {
+    for (const text of [
+      '', ' ', '{', '{}', '{ }', '{"', '{"model', '{"model"', '{"model":', '{"model":"', '{"model":"a', '{"model":"a\\"', '{"model"="a"}',
+      '{model:"a"}', '{"x"', '{"x":', '{"x":1', '{"x":"y', '{"x":[', '{"x":["', '{"x":["y', '{"x":1}', '{"x":1;"model":"a"}', '{"x":1,}', '{"model":"\\x"}', '------boundary\r\n', 'null',
+      '["model":"a"]', '("model":"a")', '{"x":"y"z,"model":"a"}', '{"x":[1]z,"model":"a"}',
+    ]) assert.equal(model(text), '', text)
+  })
+
+  test('is found when it begins within 64 KiB, and not when it comes later', () => {
+    const pad = (length: number): string => `{"x":"${'y'.repeat(length)}","model":"a"}`
+    const overhead = pad(0).length - 1
+    assert.equal(model(pad(SCAN_BYTES - overhead)), 'a')
+    assert.equal(model(pad(SCAN_BYTES - overhead + 1)), '')
+    assert.equal(model(pad(10 * SCAN_BYTES)), '')
+    assert.equal(model(`{"model":"a","x":"${'y'.repeat(10 * SCAN_BYTES)}"}`), 'a')
+  })
+
+  test('is told apart from the one before it, however it was written', () => {
+    const escaped = String.raw`gpt-\u0034o`
+    const names = [['gpt-4o', 'gpt-4o'], ['gpt-4o', 'gpt-4o'], ['gpt-5o', 'gpt-5o'], ['gpt-4', 'gpt-4'], [escaped, 'gpt-4o'], [escaped, 'gpt-4o'], ['é', 'é'], ['\u00e9', 'é']]
+    for (const [written, name] of [...names, ...names.toReversed()]) assert.equal(model(`{"model":"${written}"}`), name)
+    const latin1 = Uint8Array.from([...bytes('{"model":"'), 0xe9, ...bytes('"}')])
+    assert.equal(scopeOf('/responses', latin1), '\ufffd')
+  })
+
+  test('is not taken when it is longer than any name', () => {
+    assert.equal(model(`{"model":"${'x'.repeat(256)}"}`), 'x'.repeat(256))
+    assert.equal(model(`{"model":"${'x'.repeat(257)}"}`), '')
+  })
+
+  test('is what a parser finds in any JSON object, and what is renamed is its value and nothing else', () => {
+    const key = fc.oneof(fc.constantFrom('model', 'messages', 'Model', 'mode'), fc.string({ unit: 'binary', maxLength: 6 }))
+    const value = fc.oneof(fc.jsonValue({ maxDepth: 3 }), fc.constantFrom<unknown>('gpt-4o', '"model":"x"', { model: 'nested' }, [{ model: 'nested' }], '\\', '\\"'))
+    const space = fc.constantFrom(undefined, 1, '\t', '\n')
+    fc.assert(fc.property(fc.dictionary(key, value, { noNullPrototype: true }), space, (object, indent) => {
+      const text = new TextDecoder().decode(bytes(JSON.stringify(object, undefined, indent)))
+      const parsed = JSON.parse(text) as Record<string, unknown>
+      const given = Object.hasOwn(parsed, 'model') ? parsed['model'] : undefined
+      const expected = typeof given === 'string' ? given : ''
+      const body = bytes(text)
+      assert.equal(scopeOf('/responses', body), expected)
+      if (expected === '' || expected === 'renamed') return
+      const sent = String(rename(body, expected, 'renamed'))
+      assert.deepEqual(JSON.parse(sent), { ...parsed, model: 'renamed' })
+      // Read from the end of the key on, the caller's text comes back when the name is put back.
+      const at = [...sent.matchAll(/"renamed"/g)].map(({ index }) => sent.slice(0, index) + JSON.stringify(expected) + sent.slice(index + 9))
+      assert.ok(at.includes(text), sent)
+    }), { seed: SEED, numRuns: 500 })
+  })
+
+  test('is looked for without a failure in any bytes', () => {
+    const nearJson = fc.array(fc.constantFrom('{', '}', '[', ']', '"', '\\', ':', ',', 'model', '"model"', ' ', '1', 'x')).map((parts) => bytes(`{${parts.join('')}`))
+    fc.assert(fc.property(fc.oneof(fc.uint8Array({ maxLength: 200 }), nearJson), (body) => {
+      const name = scopeOf('/responses', body)
+      if (name !== '') assert.ok(JSON.stringify(new TextDecoder().decode(body)).length >= name.length)
+    }), { seed: SEED, numRuns: 1_000 })
+  })
+
+  test('takes the time of one pass in 64 KiB of nothing but quotes and backslashes', () => {
+    // A quadratic scan would need some 10^9 steps.
+    const started = process.cpuUsage().user
+    for (const text of ['\\"', '"', '\\', '["', '{']) model(`{"x":"${text.repeat(SCAN_BYTES)}`)
+    assert.ok(process.cpuUsage().user - started < 1_000_000)
+  })
+})
+
+describe('the body for a backend with another name for the model', () => {
+  const models = { 'gpt-4o': 'größe "x"' }
+  const renaming = { backends: [{ name: 'east', url: EAST, priority: 1, models }] }
+
+  test('has that name, and else every byte of the caller\'s', () => {
+    const it = new Scene('old', 'old', renaming)
+    const headers = Object.freeze({ 'Content-Length': '49', a: '1' })
+    it.send({ body: '{ "a": 1.0,\t"model" : "gpt-4o" , "z": "\\u00e9é" }', headers })
+    const { body } = it.inner.last.opts
+    assert.equal(String(body), '{ "a": 1.0,\t"model" : "größe \\"x\\"" , "z": "\\u00e9é" }')
+    assert.deepEqual(it.inner.last.headers, ['a', '1', 'content-length', String((body as Buffer).byteLength)])
+  })
+
+  test('is the caller\'s own where the backend has no other name for this one', () => {
+    assert.equal(rename('{"model":"gpt-4o"}', 'other', 'x'), '{"model":"gpt-4o"}')
+    assert.equal(rename('{"model":"toString"}', 'other', 'x'), '{"model":"toString"}')
+    const it = new Scene('old', 'old')
+    it.send({ body: '{"model":"gpt-4o"}' })
+    assert.equal(it.inner.last.opts.body, '{"model":"gpt-4o"}')
+  })
+
+  test('is text for a mock, where it is text', () => {
+    const sent = (body: unknown, options = {}): unknown => {
+      const it = new Scene('old', 'old', options)
+      it.inner.isMockActive = true
+      it.send({ body })
+      return it.inner.last.opts.body
+    }
+    assert.equal(sent(Buffer.from('größe')), 'größe')
+    const binary = Buffer.from([0xff, 0xfe])
+    assert.equal(sent(binary), binary)
+    assert.equal(sent('text'), 'text')
+    assert.equal(sent('{"model":"gpt-4o"}', { backends: [{ name: 'east', url: EAST, priority: 1, models: { 'gpt-4o': 'x' } }] }), '{"model":"x"}')
+  })
+})

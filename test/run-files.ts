@@ -41,7 +41,7 @@ if (pure.length > 0) {
   files.unshift(all)
 }
 
-// One more than there are cores, for when a file waits.
-const results = run({ files, concurrency: availableParallelism() + 1, timeout: FILE_TIMEOUT_MS })
+// As many as there are cores and no more: several files start children of their own, and some measure time.
+const results = run({ files, concurrency: availableParallelism(), timeout: FILE_TIMEOUT_MS })
 results.on('test:fail', () => { process.exitCode = 1 })
 results.pipe(new spec()).pipe(process.stdout)

@@ -11,11 +11,12 @@ import { findInnerWarning } from './options/warnings.js'
 import type { Inner } from './request/attempt.js'
 import { speakBoth } from './request/both-styles.js'
 import { Agent, Dispatcher, PEER_TAKES_LEGACY_HANDLERS, type AnyHandler, type DispatchOptions } from './request/undici.js'
+import { system } from './system.js'
 
 /** What undici tells of connections; listeners on the balancer hear what its inner dispatcher says. */
 const EVENTS: readonly string[] = ['connect', 'disconnect', 'connectionError', 'drain']
 
-/** Options that were resolved by `install` already, since it has to look at them first; and what it has chosen to send through. */
+/** @internal Options that were resolved by `install` already, since it has to look at them first; and what it has chosen to send through. */
 export class Prepared {
   constructor(readonly options: ResolvedOptions, readonly inner: DispatcherType) {}
 }
@@ -139,11 +140,15 @@ export class PriorityBalancer extends Dispatcher {
   #end(end: () => Promise<void>, endAgent: (agent: DispatcherType) => Promise<void>): Promise<void> {
     this.#ending ??= end().then(async () => {
       for (const [event, forward] of this.#forwarders) this.#inner.emitter?.off(event, forward)
+      this.#inner.release()
       if (this.#ownAgent !== undefined) await endAgent(this.#ownAgent)
     })
     return this.#ending
   }
 }
+
+/** Origins whose last connection is remembered; a process that speaks to more starts over. */
+const KNOWN_ORIGINS = 1_000
 
 /** The inner dispatcher, as the requests need it. */
 class InnerDispatcher implements Inner {
@@ -151,6 +156,9 @@ class InnerDispatcher implements Inner {
   readonly takesLegacy: boolean
   readonly dispatch: Inner['dispatch']
   readonly emitter: NodeJS.EventEmitter | undefined
+  readonly connectedSince: ((origin: string, since: number) => boolean) | undefined
+  /** Monotonic time of the last connection, by origin. */
+  #connectedAt = new Map<string, number>()
 
   constructor(target: DispatcherType) {
     this.#target = target
@@ -160,6 +168,18 @@ class InnerDispatcher implements Inner {
     // Looked up at every request, as undici does: a dispatcher may be patched or composed in place.
     this.dispatch = (opts, handler) => target.dispatch(opts as DispatcherType.DispatchOptions, (isOurs ? handler : speakBoth(handler)) as never)
     this.emitter = typeof (target as { on?: unknown }).on === 'function' ? (target as unknown as NodeJS.EventEmitter) : undefined
+    this.connectedSince = this.emitter === undefined ? undefined : (origin, since) => (this.#connectedAt.get(origin) ?? -Infinity) >= since
+    this.emitter?.on('connect', this.#onConnect)
+  }
+
+  /** Nothing is listened for any more. */
+  release(): void {
+    this.emitter?.off('connect', this.#onConnect)
+  }
+
+  readonly #onConnect = (origin: unknown): void => {
+    if (this.#connectedAt.size >= KNOWN_ORIGINS) this.#connectedAt = new Map()
+    this.#connectedAt.set(String(origin).replace(/\/$/, ''), system.now())
   }
 
   get isMockActive(): boolean {

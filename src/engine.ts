@@ -1,4 +1,7 @@
-/** What the class and the interceptor have in common: one pool, and the question which requests are its own. */
+/**
+ * One pool behind every way in. The dispatcher and the interceptor hand all requests over; here it is decided whether one is
+ * for the backends or only passes through, which options hold right now, and when the last request is over.
+ */
 import { Pool } from './core/pool.js'
 import type { PoolStatus, System } from './core/types.js'
 import { BalancerClosedError } from './errors.js'
@@ -8,6 +11,7 @@ import type { Inner } from './request/attempt.js'
 import { refuse } from './request/caller.js'
 import { toError } from './request/failure.js'
 import { adaptHandler, adaptOptions } from './request/pass-through.js'
+import { sendProbe } from './request/probe.js'
 import { BalancedRequest, type RequestContext } from './request/request.js'
 import { UrlMatcher } from './request/route.js'
 import { checkHandler, type AnyHandler, type DispatchOptions } from './request/undici.js'
@@ -20,6 +24,7 @@ export class Engine implements RequestContext {
 
   #options: ResolvedOptions
   #matcher: UrlMatcher
+  #inner: Inner | undefined
   /** When a base URL whose backend is gone has to be forgotten. Looked at as requests come, for a timer would keep the process alive. */
   #forgetAt = Infinity
   #closed = false
@@ -29,7 +34,10 @@ export class Engine implements RequestContext {
     this.system = world
     this.#options = options
     this.#matcher = new UrlMatcher(options.intercept)
-    this.pool = new Pool(options, world, new Telemetry(options.logger))
+    this.pool = new Pool(options, world, new Telemetry(options.logger), (backend, done) => {
+      // Through what requests go through: there was one, or nothing would be out.
+      if (this.#inner !== undefined) sendProbe(this.#inner, backend, done)
+    })
     this.#warn([])
   }
 
@@ -58,6 +66,7 @@ export class Engine implements RequestContext {
     const route = this.#matcher.match(opts)
     if (route === undefined) return inner.dispatch(opts, inner.takesLegacy ? handler : adaptHandler(handler))
     if (this.#closed) return refuse(handler, new BalancerClosedError())
+    this.#inner = inner
     let request: BalancedRequest
     try {
       checkHandler(handler, opts)

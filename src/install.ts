@@ -11,7 +11,10 @@ import { resolveOptions, type BalancerOptions, type ResolvedOptions } from './op
 import { refuse } from './request/caller.js'
 import { Agent, type AnyHandler } from './request/undici.js'
 
-/** A balancer that is the process's global dispatcher, until it is uninstalled. */
+/**
+ * A balancer that is the process's global dispatcher, until it is uninstalled. `close()` and `destroy()` end the balancing
+ * alone: requests for the backends are refused then, and all others go on.
+ */
 export interface InstalledBalancer extends PriorityBalancer {
   /**
    * Makes the dispatcher that was global before global again (unless another one was set since: that one stays), ends

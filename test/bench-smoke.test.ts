@@ -34,8 +34,8 @@ test('a part that does not exist is told, with those that do', async () => {
 })
 
 test('without words everything is run in full', () => {
-  assert.deepEqual(readArguments([]), { parts: PARTS, json: false, quick: false })
-  assert.deepEqual(readArguments(['--part', 'scale', '--part', 'pure', '--quick']), { parts: ['scale', 'pure'], json: false, quick: true })
+  assert.deepEqual(readArguments([]), { parts: PARTS, json: false, quick: false, against: undefined })
+  assert.deepEqual(readArguments(['--part', 'scale', '--part', 'pure', '--quick']), { parts: ['scale', 'pure'], json: false, quick: true, against: undefined })
 })
 
 describe('numbers', () => {

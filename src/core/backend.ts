@@ -2,7 +2,7 @@
  * Where each backend stands, as a whole and with each of its scopes, and in which order backends are asked. What was learned
  * of a backend outlives an update of the options that keeps it: it is held here, apart from the configuration.
  */
-import { AVAILABLE, transition, type Health, type HealthEvent } from './health.js'
+import { Condition } from './health.js'
 import type { Latency } from './latency.js'
 import type { Pacer } from './pacing/pacer.js'
 import { SlowStart } from './slow-start.js'
@@ -11,8 +11,11 @@ import type { BackendConfig, BackendStatus, PoolConfig, ScopeStatus } from './ty
 /** A cooldown that is prolonged by less is no news, in milliseconds: the answers of one burst ask for about the same. */
 const NEWS_MS = 1_000
 
-/** What the pool knows of one scope on one backend. */
-export class ScopeState {
+/** Failures of so many attempts in a row, on at least two scopes, are the backend's: a host that answers 503 to twenty models is found out once. */
+const FAILURES_OF_SCOPES = 3
+
+/** What the pool knows of one scope on one backend: its health is that of a deployment. */
+export class ScopeState extends Condition {
   /** As the backend knows it. */
   readonly name: string
   /** Monotonic time; in the past when there is no cooldown. */
@@ -25,15 +28,20 @@ export class ScopeState {
   /** Monotonic time of the last attempt or cooldown. */
   usedAt: number
   pacer: Pacer | undefined
-  /** From the first success on, unless it is switched off. */
+  /** Usual times to the response headers, from the first success on. */
+  usual: Latency | undefined = undefined
+  /** The same, where speed counts in the choice among equals. */
   latency: Latency | undefined = undefined
   readonly slowStart = new SlowStart()
+  /** Monotonic time at which a caller gave up waiting, with no answer of the scope since; NaN when none did. */
+  abandonedAt = NaN
   /** The end of a cooldown that the listener was told. */
   #announcedUntil = -Infinity
   /** The listener was told of a cooldown and not yet of its end. */
   #isCooling = false
 
   constructor(name: string, pacer: Pacer | undefined, now: number) {
+    super()
     this.name = name
     this.pacer = pacer
     this.usedAt = now
@@ -78,10 +86,12 @@ export class ScopeState {
     const pace = this.pacer?.pace(now) ?? []
     const cooldownMs = Math.max(0, this.cooldownUntil - now)
     const isPaced = (this.pacer?.toldMs(0, now) ?? 0) > 0
+    const { health } = this
     return {
       scope: this.name,
-      state: cooldownMs > 0 ? 'cooldown' : isPaced ? 'paced' : 'available',
-      cooldownMs,
+      state: health.kind !== 'available' ? health.kind : cooldownMs > 0 ? 'cooldown' : isPaced ? 'paced' : 'available',
+      cooldownMs: Math.max(cooldownMs, this.outMs(now)),
+      reason: health.kind === 'available' ? undefined : health.reason,
       attempts: this.attempts,
       successes: this.successes,
       throttled: this.throttled,
@@ -92,13 +102,12 @@ export class ScopeState {
   }
 }
 
-/** What the pool knows of one backend. */
-export class Backend {
+/** What the pool knows of one backend: its health is that of the host, or of the account. */
+export class Backend extends Condition {
   readonly kind = 'backend'
   config: BackendConfig
   /** Position among the tiers' backends; -1 when an update has removed the backend. */
   index = 0
-  health: Health = AVAILABLE
   attempts = 0
   successes = 0
   throttled = 0
@@ -110,7 +119,13 @@ export class Backend {
   /** By the names that this backend has for them. */
   readonly scopes = new Map<string, ScopeState>()
 
+  /** The inner dispatcher takes no probe of ours (a mock without a route for it): requests are the probes then. */
+  refusesProbes = false
+  /** The scopes of the last failures in a row, without a success of the backend in between. */
+  readonly #failedScopes: ScopeState[] = []
+
   constructor(config: BackendConfig) {
+    super()
     this.config = config
   }
 
@@ -121,11 +136,22 @@ export class Backend {
     return renamed ?? requested
   }
 
-  /** @returns whether the event changed anything. */
-  apply(event: HealthEvent, isProbe: boolean, now: number, random: () => number): boolean {
-    const before = this.health
-    this.health = transition(before, event, isProbe, now, random)
-    return this.health !== before
+  /** A scope of it failed. @returns whether that makes it the backend's failure. */
+  failedOn(scope: ScopeState): boolean {
+    const scopes = this.#failedScopes
+    scopes.push(scope)
+    if (scopes.length > FAILURES_OF_SCOPES) scopes.shift()
+    return scopes.length === FAILURES_OF_SCOPES && scopes.some((one) => one !== scope)
+  }
+
+  /** The last failure on this scope was not the scope's fault. */
+  notFailedOn(scope: ScopeState): void {
+    const at = this.#failedScopes.lastIndexOf(scope)
+    if (at >= 0) this.#failedScopes.splice(at, 1)
+  }
+
+  succeeded(): void {
+    if (this.#failedScopes.length > 0) this.#failedScopes.length = 0
   }
 
   /** A copy for people and dashboards. */
@@ -140,7 +166,8 @@ export class Backend {
       priority: config.priority,
       weight: config.weight,
       state: health.kind !== 'available' ? health.kind : isCooling ? 'cooldown' : 'available',
-      cooldownMs: Math.max(health.kind === 'ejected' ? health.until - now : 0, scopeCooldownMs),
+      cooldownMs: Math.max(this.outMs(now), scopeCooldownMs),
+      reason: health.kind === 'available' ? undefined : health.reason,
       inFlight: this.inFlight,
       attempts: this.attempts,
       successes: this.successes,

@@ -24,6 +24,8 @@ export class Candidates {
   throttledMs = Infinity
   /** Milliseconds until the first backend that is out may be probed; one that is being probed is known within its longest backoff. */
   ejectedMs = Infinity
+  /** One that is out may be tried now, though not by this request. */
+  isHalfOpen = false
   /** Milliseconds until an estimate that stands in the way lets a request go; Infinity when there is none. */
   feltMs = Infinity
   /** Where only windows stand in the way: the position of the one with the shortest wait, and that wait; -1 when there is none. */
@@ -41,6 +43,7 @@ export class Candidates {
     this.count = 0
     this.throttledMs = Infinity
     this.ejectedMs = Infinity
+    this.isHalfOpen = false
     this.feltMs = Infinity
     this.leastFelt = -1
     this.leastFeltMs = Infinity

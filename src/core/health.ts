@@ -1,20 +1,24 @@
 /**
- * When a backend that fails is left alone, and when it is tried again. A backend that is down must not cost every request an
- * attempt; one that is well again must be found out soon, and by one request, not by all of them at once.
+ * When what fails is left alone, and when it is tried again. A backend that is down must not cost every request an attempt; one that
+ * is well again must be found out soon, and by one request, not by all of them at once. The same machine is kept twice: for a
+ * backend as a whole, of what concerns its host or account, and for each scope on it, of what concerns a deployment.
  */
 
+import type { OutReason } from './types.js'
+
 /*
- *                      second failure in a row, or unreachable,
- *                      or misconfigured
+ *                      second failure in a row; at once where it
+ *                      is unreachable, misconfigured, abandoned
  *   ┌───────────┐ ───────────────────────────────────────────► ┌─────────┐
  *   │ available │                                              │ ejected │ ◄┐
  *   └───────────┘ ◄─────────────────── success ─────────────── └─────────┘  │
- *         ▲                                                      │     ▲    │ the probe failed
- *         │                            its time is over, and one │     │    │ (a longer time)
- *         │                            request goes as the probe ▼     │    │
- *         │                                                   ┌─────────┐   │
- *         └────────────────────── success ─────────────────── │ probing │ ──┘
- *                                                             └─────────┘
+ *     ▲   ▲                                                      │   ▲ │    │ the probe failed
+ *     │   │                            its time is over, and one │   │ │    │ (a longer time)
+ *     │   │                            request goes as the probe ▼   │ │    │
+ *     │   │                                                   ┌─────────┐   │
+ *     │   └────────────────────── success ─────────────────── │ probing │ ──┘
+ *     └── reached: what was unreachable answers again, and ── └─────────┘
+ *         its count of ejections goes on until a success
  *                                 the probe was throttled, refused as the caller's mistake
  *                                 or aborted: ejected, its time over, the slot free again
  */
@@ -23,6 +27,8 @@ export interface Available {
   readonly kind: 'available'
   /** In a row, without a success in between. */
   readonly failures: number
+  /** That came before, without a success since: how far the backoff has come. */
+  readonly ejections: number
 }
 
 export interface Ejected {
@@ -34,7 +40,7 @@ export interface Ejected {
   readonly reason: EjectionReason
 }
 
-/** The object itself is the probe slot: the attempt that took it holds it for as long as the backend has this very state. */
+/** The object itself is the probe slot: the attempt that took it holds it for as long as this very state lasts. */
 export interface Probing {
   readonly kind: 'probing'
   readonly ejections: number
@@ -43,76 +49,144 @@ export interface Probing {
 
 export type Health = Available | Ejected | Probing
 
-export type EjectionReason = 'failed' | 'unreachable' | 'misconfigured'
+/**
+ * - `failed`: 408, 5xx, a timeout: one may be the request's own fault, the second in a row hardly is.
+ * - `unreachable`: no connection, or one that broke off before an answer; `local`: the same, where our own machine may be the reason.
+ * - `abandoned`: callers gave up waiting for it.
+ * - `misconfigured`: it refused the credential that we have for it; `credential`: the function that should give one failed.
+ */
+export type EjectionReason = OutReason
 
 /**
- * - `success`, `failed` (408 or 5xx), `unreachable` (no response headers) and `misconfigured` are the outcomes that say something.
+ * - `success`, and the reasons above, are the outcomes that say something.
+ * - `reached`: any answer to a probe of ours, which says that the host is there, and no more.
  * - `probe`: a request takes the slot.
  * - `release`: the probe ended in a way that says nothing.
  */
-export type HealthEvent = 'success' | EjectionReason | 'probe' | 'release'
+export type HealthEvent = 'success' | 'reached' | EjectionReason | 'probe' | 'release'
 
 /** One bad answer may be the request's own fault (a malformed one is answered 500 by Azure); two in a row hardly are. */
-const FAILURES_TO_EJECT = 2
+export const FAILURES_TO_EJECT = 2
 
 /** A wrong key is replaced by people. A minute keeps the noise down and still notices within one. */
 const MISCONFIGURED_MS = 60_000
 
-/** Most failures (a restart, a lost connection, one bad minute of DNS) are over soon, so the first probe comes within this. */
-const FIRST_BACKOFF_MS = 500
+/** A function that gives keys is a service of its own, and its hiccups are short: 1 s, doubled each time, up to a minute. */
+const FIRST_CREDENTIAL_MS = 1_000
 
-/** A dead backend costs its probe one failed attempt. At 15 s, a mean of 7.5 s, that is one request in hundreds at 40 a second. */
-export const LONGEST_BACKOFF_MS = 15_000
+/** Most failures (a restart, a lost connection, one bad minute of DNS) are over soon, so the first probe comes after this. */
+const FIRST_BACKOFF_MS = 250
 
-/** Shared, so that a success on a healthy backend allocates nothing. */
-export const AVAILABLE: Available = Object.freeze({ kind: 'available', failures: 0 })
+/** Or after so many times what the failure took: a host that swallows packets for 10 s is not asked every quarter of a second. */
+const BACKOFF_OF_COST = 3
 
-/**
- * The next state of a backend. Returns the very same object when nothing changes.
- *
- * @param isProbe whether the event comes from the attempt that holds the probe slot. A late failure of an older attempt
- * is no news about a backend that is already out.
- * @param random uniform in [0, 1); only asked on ejection.
- */
-export function transition(state: Health, event: HealthEvent, isProbe: boolean, now: number, random: () => number): Health {
+/** Recovery is noticed within a minute. */
+export const LONGEST_BACKOFF_MS = 60_000
+
+/** What our own machine lacks (an answer of its resolver) comes back for all backends at once: looked for every second. */
+const LONGEST_LOCAL_BACKOFF_MS = 1_000
+
+/** Up to half of a backoff is added by chance: processes that saw the same failure must not probe in step. */
+const BACKOFF_JITTER = 0.5
+
+/** Shared, so that a success of what is healthy allocates nothing. */
+export const AVAILABLE: Available = Object.freeze({ kind: 'available', failures: 0, ejections: 0 })
+
+/** What an event comes with. */
+export interface Circumstances {
+  readonly now: number
+  /** Whether the event comes from the attempt that holds the probe slot. A late failure of an older attempt is no news about what is out already. */
+  readonly isProbe: boolean
+  /** Milliseconds that the failure took: what it cost the caller. */
+  readonly tookMs: number
+  /** Uniform in [0, 1); only asked on ejection. */
+  readonly random: () => number
+  /** How many failures in a row eject. */
+  readonly failuresToEject: number
+}
+
+/** The next state. The very same object where nothing changes. */
+export function transition(state: Health, event: HealthEvent, circumstances: Circumstances): Health {
+  const { now, isProbe } = circumstances
   switch (event) {
     case 'success':
       return AVAILABLE
+    case 'reached':
+      return state.kind === 'probing' && isProbe ? { kind: 'available', failures: 0, ejections: state.ejections } : state
     case 'probe':
-      return state.kind === 'ejected' && canProbe(state, now) ? { kind: 'probing', ejections: state.ejections, reason: state.reason } : state
+      return state.kind === 'ejected' && state.until <= now ? { kind: 'probing', ejections: state.ejections, reason: state.reason } : state
     case 'release':
       return state.kind === 'probing' && isProbe ? { ...state, kind: 'ejected', until: now } : state
     default:
-      return fail(state, event, isProbe, now, random)
+      return fail(state, event, circumstances)
   }
 }
 
-/** Out, but its time is over and nobody probes yet. */
+/** Out, but its time is over and no probe is under way. */
 export function canProbe(state: Health, now: number): boolean {
   return state.kind === 'ejected' && state.until <= now
 }
 
-function fail(state: Health, reason: EjectionReason, isProbe: boolean, now: number, random: () => number): Health {
+function fail(state: Health, reason: EjectionReason, circumstances: Circumstances): Health {
   if (state.kind === 'available') {
     const failures = state.failures + 1
-    return reason === 'failed' && failures < FAILURES_TO_EJECT ? { kind: 'available', failures } : eject(1, reason, now, random)
+    if (reason === 'failed' && failures < circumstances.failuresToEject) return { kind: 'available', failures, ejections: state.ejections }
+    return eject(state.ejections + 1, reason, circumstances)
   }
-  return state.kind === 'probing' && isProbe ? eject(state.ejections + 1, reason, now, random) : state
+  return state.kind === 'probing' && circumstances.isProbe ? eject(state.ejections + 1, reason, circumstances) : state
 }
 
-function eject(ejections: number, reason: EjectionReason, now: number, random: () => number): Ejected {
-  const forMs = reason === 'misconfigured' ? MISCONFIGURED_MS : backoffMs(ejections, random())
-  return { kind: 'ejected', until: now + forMs, ejections, reason }
+function eject(ejections: number, reason: EjectionReason, { now, tookMs, random }: Circumstances): Ejected {
+  return { kind: 'ejected', until: now + backoffMs(ejections, reason, tookMs, random), ejections, reason }
 }
 
-/**
- * How long a backend that failed is left alone: uniform between 0 and a bound that doubles with each ejection in a row
- * ("full jitter": processes that saw the same failure must not probe in step).
- *
- * @param ejections how many ejections in a row, this one included; from 1.
- * @param random uniform in [0, 1).
- * @returns milliseconds.
- */
-function backoffMs(ejections: number, random: number): number {
-  return random * Math.min(LONGEST_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** (ejections - 1))
+/** @param ejections in a row, this one included; from 1. */
+function backoffMs(ejections: number, reason: EjectionReason, tookMs: number, random: () => number): number {
+  if (reason === 'misconfigured') return MISCONFIGURED_MS
+  const firstMs = reason === 'credential' ? FIRST_CREDENTIAL_MS : Math.max(FIRST_BACKOFF_MS, BACKOFF_OF_COST * tookMs)
+  const longestMs = reason === 'local' ? LONGEST_LOCAL_BACKOFF_MS : LONGEST_BACKOFF_MS
+  const ms = Math.min(longestMs, firstMs * 2 ** (ejections - 1))
+  return Math.min(longestMs, ms * (1 + BACKOFF_JITTER * random()))
+}
+
+/** Of a backend as a whole, or of one scope on it: its health, and whose failures that rests on, so that one can be taken back. */
+export class Condition {
+  health: Health = AVAILABLE
+  #evidence: object[] | undefined
+
+  /** Milliseconds until it may be tried; 0 when that is now, or a probe is under way. */
+  outMs(now: number): number {
+    return this.health.kind === 'ejected' ? Math.max(0, this.health.until - now) : 0
+  }
+
+  /** @param source whose failure it is. @returns whether anything changed. */
+  apply(event: HealthEvent, circumstances: Circumstances, source?: object): boolean {
+    const before = this.health
+    this.health = transition(before, event, circumstances)
+    if (event === 'success') this.#evidence = undefined
+    else if (source !== undefined) this.#remember(source, circumstances.failuresToEject)
+    return this.health !== before
+  }
+
+  /** The failure was not its fault: an ejection that rested on it ends. @returns whether anything changed. */
+  takeBack(source: object): boolean {
+    const evidence = this.#evidence
+    const at = evidence?.indexOf(source) ?? -1
+    if (evidence === undefined || at < 0) return false
+    const { health } = this
+    // What ejects at once rests on the last failure alone.
+    const isRest = health.kind === 'available' || health.reason === 'failed' || at === evidence.length - 1
+    evidence.splice(at, 1)
+    if (!isRest) return false
+    const failures = health.kind === 'available' || health.reason === 'failed' ? evidence.length : 0
+    const ejections = health.kind === 'available' ? health.ejections : health.ejections - 1
+    this.health = failures === 0 && ejections === 0 ? AVAILABLE : { kind: 'available', failures, ejections }
+    return true
+  }
+
+  #remember(source: object, most: number): void {
+    const evidence = this.#evidence ??= []
+    evidence.push(source)
+    if (evidence.length > most) evidence.shift()
+  }
 }

@@ -4,16 +4,11 @@
  */
 import type { Backend, ScopeState } from './backend.js'
 import { classify, isDelivered, mayBeThrottled } from './classify.js'
-import { AVAILABLE, type HealthEvent, type Probing } from './health.js'
+import { AVAILABLE, FAILURES_TO_EJECT, type Circumstances, type Condition, type HealthEvent, type Probing } from './health.js'
 import { Latency, sizeClassOf } from './latency.js'
 import { Attempt, type PoolListener, type PoolRequest } from './request.js'
 import { readRetryAfter } from './retry-after.js'
 import type { AttemptEnd, OutcomeClass, PoolConfig, ResponseHeaders, System } from './types.js'
-
-/** What an answer says of a backend's health. Being throttled, or right to refuse, says nothing; a probe gives its slot back. */
-const HEALTH_EVENTS: Readonly<Record<OutcomeClass, HealthEvent>> = {
-  success: 'success', answered: 'release', throttled: 'release', failed: 'failed', misconfigured: 'misconfigured', ignored: 'release',
-}
 
 /**
  * A backend that failed a request once is not out, and yet no place for the same request right away. As long as the shortest
@@ -21,10 +16,22 @@ const HEALTH_EVENTS: Readonly<Record<OutcomeClass, HealthEvent>> = {
  */
 const REOPENS_AFTER_MS = 250
 
+/**
+ * A caller that gives up says something only when it had waited: by 250 ms people who type ahead have typed the next letter.
+ * And four times what the scope usually takes: no one waits patiently for what is nearly there.
+ */
+const LEAST_WAIT_MS = 250
+const LEAST_WAIT_OF_USUAL = 4
+
+/** What the end of an attempt without an answer says of a backend as a whole; of `timeout` nothing, that is the scope's. */
+const BACKEND_EVENTS: Partial<Record<AttemptEnd, HealthEvent>> = { connection: 'unreachable', reset: 'unreachable', resolver: 'local', credential: 'credential' }
+
 export class Outcomes {
   readonly #system: System
   readonly #listener: PoolListener
   readonly #random: () => number
+  /** All of the pool, for what concerns all of them. */
+  backends: readonly Backend[] = []
   /** Counts what changes who may be asked: health, cooldowns and the configuration. */
   changes = 0
 
@@ -34,14 +41,10 @@ export class Outcomes {
     this.#random = () => system.random()
   }
 
-  /** A request goes out; where the backend is half-open and no other request probes it, as its probe. */
+  /** A request goes out; where the backend or the scope is half-open and no other request probes it, as its probe. */
   begin(request: PoolRequest, backend: Backend, scope: ScopeState, now: number): Attempt {
-    let probe: Probing | undefined
-    if (backend.health !== AVAILABLE && backend.apply('probe', false, now, this.#random)) {
-      // The event leads to no other state.
-      probe = backend.health as Probing
-      this.changes++
-    }
+    const probe = backend.health === AVAILABLE ? undefined : this.takeProbe(backend, now)
+    const scopeProbe = scope.health === AVAILABLE ? undefined : this.takeProbe(scope, now)
     this.expireCooldown(backend, scope, now)
     request.attempts++
     backend.attempts++
@@ -49,10 +52,18 @@ export class Outcomes {
     scope.attempts++
     scope.inFlight++
     scope.usedAt = now
-    const attempt = new Attempt(request, backend, scope, probe, now)
+    const attempt = new Attempt(request, backend, scope, probe, scopeProbe, now)
     scope.slowStart.sent(attempt)
     attempt.pacer?.sent(attempt, request.bodyBytes, now)
     return attempt
+  }
+
+  /** @returns the slot, where it is free and due. */
+  takeProbe(condition: Condition, now: number): Probing | undefined {
+    if (!condition.apply('probe', this.#circumstances(now, false, 0))) return undefined
+    this.changes++
+    // The event leads to no other state.
+    return condition.health as Probing
   }
 
   /** What the response headers say of limits: cooldown and pace. @returns what the answer means. */
@@ -65,6 +76,7 @@ export class Outcomes {
     const outcome = classify(status, hint, attempt.backend.ownsCredential)
     attempt.status = status
     attempt.latencyMs = now - attempt.startedAt
+    scope.abandonedAt = NaN
     if (outcome === 'throttled') {
       this.changes++
       const forMs = Math.min(hint?.ms ?? config.cooldownMs, config.maxCooldownMs)
@@ -97,14 +109,21 @@ export class Outcomes {
 
   /** The outcome of an attempt that was answered, once: health, counters, and what the request has tried. */
   conclude(attempt: Attempt, outcome: OutcomeClass, guardsLatency: boolean, now: number): void {
-    const { target, scope, latencyMs } = attempt
-    // A key that an update has replaced since is no reason to keep the new one out.
-    const isOutdated = outcome === 'misconfigured' && attempt.backend !== target.config
-    this.#book(attempt, outcome, isOutdated ? 'release' : HEALTH_EVENTS[outcome], now)
-    if (outcome !== 'success') return
-    target.lastLatencyMs = latencyMs
-    if (guardsLatency) (scope.latency ??= new Latency()).observe(sizeClassOf(attempt.request.bodyBytes), latencyMs, now)
-    else scope.latency = undefined
+    const { target, scope, latencyMs, request } = attempt
+    this.#count(attempt, outcome, now)
+    if (outcome === 'failed') {
+      attempt.evidence = attempt.status
+      this.#failed(attempt, now)
+    } else if (outcome === 'misconfigured' && attempt.backend === target.config) {
+      // Not with a key that an update has replaced since.
+      this.#apply(attempt, target, 'misconfigured', now)
+    } else if (outcome === 'success') {
+      this.#succeeded(attempt, now)
+      target.lastLatencyMs = latencyMs
+      scope.usual ??= new Latency()
+      scope.usual.observe(sizeClassOf(request.bodyBytes), latencyMs, now)
+      scope.latency = guardsLatency ? scope.usual : undefined
+    } else this.#release(attempt, now)
   }
 
   /** The body ended, or there will be none. A response that breaks off after its headers is counted, and changes nothing else. */
@@ -114,26 +133,52 @@ export class Outcomes {
     target.inFlight--
     scope.inFlight--
     scope.usedAt = now
-    const isFailure = end !== 'completed' && end !== 'aborted'
-    const isAnswered = attempt.status > 0
-    if (!isAnswered) {
-      scope.slowStart.failed(attempt)
-      if (isFailure) {
-        this.#book(attempt, 'failed', 'unreachable', now)
-        attempt.pacer?.undone(attempt, now)
-      } else {
-        this.#book(attempt, 'ignored', 'release', now)
-        attempt.pacer?.abandoned(attempt)
+    if (attempt.status > 0) {
+      if (end === 'broken' && isDelivered(outcome)) {
+        target.failures++
+        scope.failures++
       }
-    } else if (isFailure && isDelivered(outcome)) {
-      target.failures++
-      scope.failures++
+      return
     }
+    scope.slowStart.failed(attempt)
+    if (end === 'aborted' || end === 'completed') {
+      attempt.pacer?.abandoned(attempt)
+      this.#count(attempt, 'ignored', now)
+      this.#aborted(attempt, now)
+      return
+    }
+    attempt.pacer?.undone(attempt, now)
+    if (end === 'stale') {
+      this.#count(attempt, 'ignored', now)
+      this.#release(attempt, now)
+      return
+    }
+    attempt.wasUnconnected = end === 'connection' || end === 'resolver' || end === 'local'
+    if (end === 'timeout' || end === 'reset') attempt.evidence = end
+    this.#count(attempt, end === 'credential' ? 'misconfigured' : 'failed', now)
+    const event = BACKEND_EVENTS[end]
+    if (end === 'local') this.#release(attempt, now)
+    else if (event === undefined || end === 'reset') this.#failed(attempt, now)
+    else this.#apply(attempt, target, event, now)
+  }
+
+  /** What was unreachable answers a probe of ours, or does not. */
+  probed(backend: Backend, probe: Probing, isReached: boolean, tookMs: number, now: number): void {
+    if (backend.health !== probe) return
+    if (isReached && probe.reason === 'local') this.#readmitLocal(now)
+    this.#change(backend, undefined, isReached ? 'reached' : probe.reason, this.#circumstances(now, true, tookMs))
+  }
+
+  /** The slot is given back: the probe says nothing. */
+  probeRefused(backend: Backend, probe: Probing, now: number): void {
+    if (backend.health === probe) this.#change(backend, undefined, 'release', this.#circumstances(now, true, 0))
   }
 
   /** An update may have put right what this backend was out for. */
   readmit(backend: Backend, now: number): void {
-    if (backend.health.kind !== 'available' && backend.health.reason === 'misconfigured') this.#apply(backend, 'success', false, now)
+    const { health } = backend
+    const isOfCredential = health.kind !== 'available' && (health.reason === 'misconfigured' || health.reason === 'credential')
+    if (isOfCredential) this.#change(backend, undefined, 'success', this.#circumstances(now, false, 0))
   }
 
   /** A cooldown ends by itself: the first who sees it says so. */
@@ -143,7 +188,8 @@ export class Outcomes {
     }
   }
 
-  #book(attempt: Attempt, outcome: OutcomeClass, event: HealthEvent, now: number): void {
+  /** Counters, and what the request has tried. */
+  #count(attempt: Attempt, outcome: OutcomeClass, now: number): void {
     const { request, target, scope } = attempt
     attempt.outcome = outcome
     request.lastOutcome = outcome
@@ -157,25 +203,111 @@ export class Outcomes {
       target.failures++
       scope.failures++
     }
-    if (!isDelivered(outcome) && outcome !== 'ignored') {
-      (request.tried ??= []).push(attempt)
-      attempt.reopensAt = outcome === 'failed' ? now + REOPENS_AFTER_MS : now
+    if (isDelivered(outcome) || outcome === 'ignored') return
+    const tried = request.tried ??= []
+    tried.push(attempt)
+    if (outcome === 'failed') request.failures++
+    attempt.reopensAt = outcome === 'failed' ? now + REOPENS_AFTER_MS : now
+  }
+
+  /** A failure that may be the request's fault, the deployment's or the host's. */
+  #failed(attempt: Attempt, now: number): void {
+    const { evidence, request } = attempt
+    const twin = request.tried?.find((one) => one.evidence === evidence && one.target !== attempt.target)
+    if (twin === undefined) return this.#blame(attempt, now)
+    // Two backends say the same: a caller must not be able to empty a pool with one poisonous prompt.
+    attempt.isSuspect = true
+    this.#release(attempt, now)
+    if (twin.isSuspect) return
+    twin.isSuspect = true
+    this.#takeBack(twin)
+    if (this.#listener.hears('suspect-request')) this.#listener.tell('suspect-request', { attempt, evidence: evidence ?? '' })
+  }
+
+  #blame(attempt: Attempt, now: number): void {
+    const { target, scope } = attempt
+    if (attempt.evidence === 'reset') return this.#apply(attempt, target, 'unreachable', now)
+    this.#apply(attempt, scope, 'failed', now)
+    if (target.failedOn(scope)) this.#change(target, undefined, 'failed', { ...this.#circumstances(now, attempt.isProbe, now - attempt.startedAt), failuresToEject: 1 }, attempt)
+    else if (attempt.isProbe) this.#apply(attempt, target, 'failed', now)
+  }
+
+  #takeBack(attempt: Attempt): void {
+    const { target, scope } = attempt
+    target.notFailedOn(scope)
+    for (const condition of [target, scope]) {
+      const wasOut = condition.health.kind !== 'available'
+      if (!condition.takeBack(attempt)) continue
+      this.changes++
+      if (wasOut && condition.health.kind === 'available') this.#tellReadmitted(target, condition === scope ? scope.name : undefined)
     }
-    // Nearly always: a success of a backend that is in order.
-    if (target.health !== AVAILABLE || (event !== 'success' && event !== 'release')) this.#apply(target, event, attempt.isProbe, now)
+  }
+
+  #succeeded(attempt: Attempt, now: number): void {
+    const { target, scope, request } = attempt
+    target.succeeded()
+    if (scope.health !== AVAILABLE) this.#apply(attempt, scope, 'success', now)
+    if (target.health !== AVAILABLE) {
+      if (target.health.kind !== 'available' && target.health.reason === 'local') this.#readmitLocal(now)
+      this.#apply(attempt, target, 'success', now)
+    }
+    // It could be answered: those that failed it in the same way are at fault after all.
+    if (request.tried !== undefined) for (const one of request.tried) if (one.isSuspect) this.#blame(one, now)
+  }
+
+  /** The caller gave up. @see LEAST_WAIT_MS */
+  #aborted(attempt: Attempt, now: number): void {
+    const { scope, request } = attempt
+    const waitedMs = now - attempt.startedAt
+    const usualMs = scope.usual?.usualMs(sizeClassOf(request.bodyBytes)) ?? NaN
+    if (waitedMs < LEAST_WAIT_MS || waitedMs < LEAST_WAIT_OF_USUAL * usualMs) return this.#release(attempt, now)
+    if (attempt.isProbe) this.#apply(attempt, attempt.target, 'abandoned', now)
+    if (attempt.isScopeProbe || attempt.startedAt >= scope.abandonedAt) {
+      scope.abandonedAt = NaN
+      this.#apply(attempt, scope, 'abandoned', now)
+    } else if (Number.isNaN(scope.abandonedAt)) scope.abandonedAt = now
+  }
+
+  /** It says nothing: a probe gives its slot back. */
+  #release(attempt: Attempt, now: number): void {
+    if (attempt.probe !== undefined) this.#apply(attempt, attempt.target, 'release', now)
+    if (attempt.scopeProbe !== undefined) this.#apply(attempt, attempt.scope, 'release', now)
+  }
+
+  /** The resolver answers again: what it had no answer for is none of the backends' fault. */
+  #readmitLocal(now: number): void {
+    for (const backend of this.backends) {
+      const { health } = backend
+      if (health.kind === 'ejected' && health.reason === 'local') this.#change(backend, undefined, 'success', this.#circumstances(now, false, 0))
+    }
+  }
+
+  #apply(attempt: Attempt, condition: Backend | ScopeState, event: HealthEvent, now: number): void {
+    const isScope = condition === attempt.scope
+    const circumstances = this.#circumstances(now, isScope ? attempt.isScopeProbe : attempt.isProbe, now - attempt.startedAt)
+    this.#change(attempt.target, isScope ? attempt.scope : undefined, event, circumstances, event === 'success' || event === 'release' ? undefined : attempt)
   }
 
   /** Health moves on, and the listener learns what people want to know. */
-  #apply(backend: Backend, event: HealthEvent, isProbe: boolean, now: number): void {
-    const wasOut = backend.health.kind !== 'available'
-    if (!backend.apply(event, isProbe, now, this.#random)) return
+  #change(backend: Backend, scope: ScopeState | undefined, event: HealthEvent, circumstances: Circumstances, source?: Attempt): void {
+    const condition = scope ?? backend
+    const wasOut = condition.health.kind !== 'available'
+    if (!condition.apply(event, circumstances, source)) return
     this.changes++
-    const { config, health } = backend
-    if (health.kind === 'available' && wasOut && this.#listener.hears('readmitted')) {
-      this.#listener.tell('readmitted', { backend: config, scope: undefined, after: 'ejected' })
-    }
+    const { health } = condition
+    if (health.kind === 'available' && wasOut) this.#tellReadmitted(backend, scope?.name)
     if (health.kind === 'ejected' && event !== 'release' && this.#listener.hears('ejected')) {
-      this.#listener.tell('ejected', { backend: config, cooldownMs: health.until - now, reason: health.reason })
+      this.#listener.tell('ejected', {
+        backend: backend.config, scope: scope?.name, cooldownMs: health.until - circumstances.now, reason: health.reason, tookMs: circumstances.tookMs,
+      })
     }
+  }
+
+  #tellReadmitted(backend: Backend, scope: string | undefined): void {
+    if (this.#listener.hears('readmitted')) this.#listener.tell('readmitted', { backend: backend.config, scope, after: 'ejected' })
+  }
+
+  #circumstances(now: number, isProbe: boolean, tookMs: number): Circumstances {
+    return { now, isProbe, tookMs, random: this.#random, failuresToEject: FAILURES_TO_EJECT }
   }
 }

@@ -7,7 +7,7 @@
  */
 import type { Backend, ScopeState, Tiers } from './backend.js'
 import { Candidates, type Shortage } from './candidates.js'
-import { AVAILABLE, canProbe, LONGEST_BACKOFF_MS } from './health.js'
+import { AVAILABLE, canProbe, LONGEST_BACKOFF_MS, type Condition } from './health.js'
 import { FASTEST_KEEPS_MS, SIZE_CLASSES, sizeClassOf, speedOf } from './latency.js'
 import type { Outcomes } from './outcomes.js'
 import type { Attempt, PoolRequest } from './request.js'
@@ -34,6 +34,9 @@ export class Picker {
   readonly #candidates = new Candidates()
   /** The one shortage that is ever handed out: valid until the next pick. */
   readonly #shortage = { kind: 'shortage' as const, isThrottled: false, toldMs: Infinity, soonestMs: Infinity }
+
+  /** Whether the balancer tries by itself what cannot be reached. */
+  probes = false
 
   constructor(outcomes: Pick<Outcomes, 'changes'>, system: Pick<System, 'random'>) {
     this.#outcomes = outcomes
@@ -76,7 +79,7 @@ export class Picker {
   #readyOf(tiers: Tiers, scope: Scope, now: number): Candidates {
     const { ready } = scope
     if (ready.changes !== this.#outcomes.changes || now >= ready.validUntil) {
-      collectReady(tiers, scope, now, ready)
+      collectReady(tiers, scope, this.probes, ready, now)
       ready.changes = this.#outcomes.changes
       ready.validUntil = now + Math.min(ready.throttledMs, ready.ejectedMs)
       ready.fastestAt = -Infinity
@@ -88,11 +91,14 @@ export class Picker {
   #search(tiers: Tiers, scope: Scope, request: PoolRequest, canWait: boolean, now: number): Backend | Shortage {
     const ready = this.#readyOf(tiers, scope, now)
     const found = this.#candidates
-    collectCandidates(tiers, scope, request, canWait, ready, found, now)
+    collectCandidates(tiers, scope, request, canWait, this.probes, ready, found, now)
     if (found.count > 0) return tiers.backends[found.draw(this.#random)]! // drawn from them
     if (!canWait && found.leastFelt >= 0) return tiers.backends[found.leastFelt]! // found among them
+    // Better than to wait, and than a 429: one that failed, but may be back.
+    const halfOpen = found.isHalfOpen ? findLeastBad(tiers.backends, scope, request, now) : undefined
+    if (halfOpen !== undefined) return halfOpen
     const isFull = found.throttledMs !== Infinity || found.leastFelt >= 0
-    const leastBad = isFull || canWait ? undefined : findLeastBad(tiers.backends, request.tried)
+    const leastBad = isFull || canWait ? undefined : findLeastBad(tiers.backends, scope, request, Infinity)
     if (leastBad !== undefined) return leastBad
     const shortage = this.#shortage
     shortage.isThrottled = isFull
@@ -125,23 +131,46 @@ function findFastest(scope: Scope, ready: Candidates, now: number): void {
   }
 }
 
-/** @returns whether the backend may be asked, as far as its health goes. */
-function isHealthy(backend: Backend, found: Candidates, now: number): boolean {
-  const { health } = backend
-  if (health === AVAILABLE || health.kind === 'available' || canProbe(health, now)) return true
-  found.ejectedMs = Math.min(found.ejectedMs, health.kind === 'ejected' ? health.until - now : LONGEST_BACKOFF_MS)
+/**
+ * Whether a backend, or a scope on it, may be asked, as far as its health goes. What is half-open is asked by a request that has
+ * not failed yet; what cannot be reached is not asked at all, as long as the balancer tries it by itself.
+ */
+function isHealthy(condition: Condition, mayProbe: boolean, found: Candidates, now: number): boolean {
+  const { health } = condition
+  if (health === AVAILABLE || health.kind === 'available') return true
+  const isDue = canProbe(health, now)
+  if (isDue && mayProbe) return true
+  found.isHalfOpen ||= isDue
+  found.ejectedMs = Math.min(found.ejectedMs, health.kind === 'ejected' ? Math.max(AT_ONCE_MS, health.until - now) : LONGEST_BACKOFF_MS)
   return false
 }
 
+/** Whether requests are its probes: what cannot be reached is tried by the balancer itself, unless that is switched off or not taken. */
+function isProbedByRequests(backend: Backend, probes: boolean): boolean {
+  const { health } = backend
+  return !probes || backend.refusesProbes || health.kind === 'available' || (health.reason !== 'unreachable' && health.reason !== 'local')
+}
+
+/** After two failures on one origin the rest of that origin is passed over: what failed was the host. */
+const FAILURES_OF_ORIGIN = 2
+
+function isPassedOver(backend: Backend, request: PoolRequest): boolean {
+  if (request.failures < FAILURES_OF_ORIGIN || request.tried === undefined) return false
+  let failures = 0
+  for (const { outcome, backend: { origin } } of request.tried) if (outcome === 'failed' && origin === backend.config.origin) failures++
+  return failures >= FAILURES_OF_ORIGIN
+}
+
 /** Goes down the tiers to the first that has a backend in order, for any request; pace is left aside. */
-function collectReady(tiers: Tiers, scope: Scope, now: number, found: Candidates): void {
+function collectReady(tiers: Tiers, scope: Scope, probes: boolean, found: Candidates, now: number): void {
   found.reset()
   let position = 0
   for (const end of tiers.ends) {
     for (; position < end; position++) {
       const backend = tiers.backends[position]! // tiers end within the backends
-      if (!isHealthy(backend, found, now)) continue
-      const cooldownMs = (scope.states[position]?.cooldownUntil ?? now) - now
+      const state = scope.states[position]
+      if (!isHealthy(backend, isProbedByRequests(backend, probes), found, now) || (state !== undefined && !isHealthy(state, true, found, now))) continue
+      const cooldownMs = (state?.cooldownUntil ?? now) - now
       if (cooldownMs > 0) found.throttledMs = Math.min(found.throttledMs, cooldownMs)
       else found.add(position, backend.config.weight)
     }
@@ -151,16 +180,19 @@ function collectReady(tiers: Tiers, scope: Scope, now: number, found: Candidates
 
 /** Goes down the tiers to the first that has a backend with room for this request, or one whose estimate may be tested. */
 function collectCandidates(
-  tiers: Tiers, scope: Scope, request: PoolRequest, canWait: boolean, ready: Candidates, found: Candidates, now: number,
+  tiers: Tiers, scope: Scope, request: PoolRequest, canWait: boolean, probes: boolean, ready: Candidates, found: Candidates, now: number,
 ): void {
   found.reset()
+  // A request that has failed once already is no probe.
+  const mayProbe = request.failures === 0
   let position = 0
   for (const end of tiers.ends) {
     let test = -1
     for (; position < end; position++) {
       const backend = tiers.backends[position]! // tiers end within the backends
-      if (!isHealthy(backend, found, now)) continue
+      if (!isHealthy(backend, mayProbe && isProbedByRequests(backend, probes), found, now) || isPassedOver(backend, request)) continue
       const state = scope.states[position]
+      if (state !== undefined && !isHealthy(state, mayProbe, found, now)) continue
       if (state === undefined) {
         found.add(position, backend.config.weight)
         continue
@@ -210,18 +242,24 @@ function findLast(tried: readonly Attempt[] | undefined, backend: Backend): Atte
   return undefined
 }
 
-/** Of those that the request has not tried, all of which are out, the one that may be probed soonest; a backend that is being probed comes last. */
-function findLeastBad(backends: readonly Backend[], tried: readonly Attempt[] | undefined): Backend | undefined {
+/** Of those that the request has not tried, all of which are out, the one that may be probed soonest, by a time at most; none that is being probed. */
+function findLeastBad(backends: readonly Backend[], scope: Scope, request: PoolRequest, by: number): Backend | undefined {
   let leastBad: Backend | undefined
   let soonest = Infinity
-  for (const backend of backends) {
-    const { health } = backend
-    if (tried?.some(({ target }) => target === backend) === true) continue
-    const until = health.kind === 'ejected' ? health.until : Infinity
-    if (leastBad === undefined || until < soonest) {
+  for (let position = 0; position < backends.length; position++) {
+    const backend = backends[position]! // below the length
+    const state = scope.states[position]
+    const isOut = backend.health.kind !== 'available' || (state !== undefined && state.health.kind !== 'available')
+    if (!isOut || findLast(request.tried, backend) !== undefined || isPassedOver(backend, request)) continue
+    const until = Math.max(outUntil(backend), state === undefined ? -Infinity : Math.max(outUntil(state), state.cooldownUntil))
+    if (until <= by && (leastBad === undefined || until < soonest)) {
       leastBad = backend
       soonest = until
     }
   }
   return leastBad
+}
+
+function outUntil({ health }: Condition): number {
+  return health.kind === 'available' ? -Infinity : health.kind === 'ejected' ? health.until : Infinity
 }

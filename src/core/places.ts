@@ -17,7 +17,7 @@ const LONGEST_PROMISE_MS = 15_000
 const UNKNOWN_GAP_MS = 100
 
 /** Those who come after the last place that is known are told as far apart as places are, and at least so many milliseconds. */
-const SHORTEST_GAP_MS = 10
+const SHORTEST_GAP_MS = 5
 
 /** So that those who were told the same do not return at one instant. In milliseconds. */
 const JITTER_MS = 20
@@ -74,7 +74,9 @@ export function findPlace(
   const countBy = (at: number): number => countPlaces(tiers, states, bodyBytes, at, now)
   const known = countBy(now + HORIZON_MS)
   let at = now
-  if (known > before) at = findTime(countBy, before, now)
+  // To the first in line the moment itself, which is known exactly.
+  if (countBy(now + soonestMs) > before) at = now + soonestMs
+  else if (known > before) at = findTime(countBy, before, now)
   else if (known >= 1) {
     const last = findTime(countBy, known - 1, now)
     at = last + (before - known + 1) * Math.max(SHORTEST_GAP_MS, (last - findTime(countBy, 0, now)) / known)

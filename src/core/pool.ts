@@ -15,6 +15,7 @@ import { Outcomes } from './outcomes.js'
 import { Pacer } from './pacing/pacer.js'
 import { Picker } from './pick.js'
 import { findPlace } from './places.js'
+import { Probes, type SendProbe } from './probes.js'
 import { MAX_WAITERS, Queues, type Waiter } from './queue.js'
 import type { Acquisition, Attempt, PoolListener, PoolRequest } from './request.js'
 import { RetryBudget } from './retry-budget.js'
@@ -37,13 +38,15 @@ export class Pool {
   readonly #picker: Picker
   readonly #scopes: Scopes
   readonly #queues: Queues
+  readonly #probes: Probes | undefined
   #config: PoolConfig
   #tiers: Tiers
   #budget: RetryBudget
   #maxAttempts: number
   #isClosed = false
 
-  constructor(config: PoolConfig, system: System, listener: PoolListener) {
+  /** @param sendProbe sends a `HEAD` to a backend that cannot be reached; without it requests are the probes. */
+  constructor(config: PoolConfig, system: System, listener: PoolListener, sendProbe?: SendProbe) {
     const now = system.now()
     this.#listener = listener
     this.#random = () => system.random()
@@ -55,6 +58,8 @@ export class Pool {
     this.#picker = new Picker(this.#outcomes, system)
     this.#scopes = new Scopes(this.#tiers.backends, () => (this.#config.pacing ? new Pacer() : undefined), now)
     this.#queues = new Queues(system, (request, at) => this.#picker.pick(this.#tiers, this.#scopes.of(request.scope, at), request, true, at))
+    this.#probes = sendProbe === undefined ? undefined : new Probes(system, this.#outcomes, sendProbe, (at) => { this.#queues.wakeBy(at, at) })
+    this.#take()
   }
 
   /** Where the request goes: the first time, again after each attempt that did not work, and after `wake`. */
@@ -67,6 +72,7 @@ export class Pool {
     const patienceMs = this.#patienceMs(request, scope, now)
     const found = this.#picker.pick(this.#tiers, scope, request, patienceMs > 0, now)
     if (request.attempts === 0) {
+      this.#probes?.used(now)
       this.#budget.deposit(now)
       if (found.kind === 'backend' && scope.queue.length === 0) return this.#begin(request, scope, found, now)
     }
@@ -91,7 +97,20 @@ export class Pool {
   settle(attempt: Attempt, end: AttemptEnd, now: number): void {
     if (attempt.isSettled) return
     this.#outcomes.settle(attempt, end, now)
+    if (attempt.outcome === 'failed') this.#probes?.arm(now)
     this.#queues.wakeBy(now, now)
+  }
+
+  /**
+   * The attempt met a connection that had served before and was closed just then: once more to the same backend, which counts
+   * towards nothing. Once for each request.
+   */
+  repeat(attempt: Attempt, now: number): Acquisition {
+    const { request, target } = attempt
+    if (this.#isClosed) return CLOSED
+    request.wasRepeated = true
+    this.#outcomes.settle(attempt, 'stale', now)
+    return this.#begin(request, this.#scopes.of(request.scope, now), target, now)
   }
 
   /** No further attempt: the last real answer, or error, is the caller's. */
@@ -118,6 +137,7 @@ export class Pool {
     this.#config = config
     this.#tiers = new Tiers(config, this.#tiers.backends)
     this.#maxAttempts = boundAttempts(config)
+    this.#take()
     this.#scopes.rebase(this.#tiers.backends)
     if (isPacingNew) this.#scopes.repace()
     // A backend that was out for a wrong credential may have a new one.
@@ -126,9 +146,17 @@ export class Pool {
     this.#queues.wakeBy(now, now)
   }
 
+  /** The options and backends as they are now, to those who need them. */
+  #take(): void {
+    this.#outcomes.backends = this.#tiers.backends
+    this.#picker.probes = this.#probes !== undefined && this.#config.probe
+    this.#probes?.take(this.#tiers.backends, this.#config.probe)
+  }
+
   /** Waiters are woken and find the pool closed; attempts in flight may still settle. */
   close(): void {
     this.#isClosed = true
+    this.#probes?.stop()
     this.#queues.wakeAll()
   }
 
@@ -159,7 +187,7 @@ export class Pool {
     const isThrottled = to === undefined && (found.kind === 'backend' || found.isThrottled)
     const toldMs = found.kind === 'shortage' ? found.toldMs : 0
     const soonestMs = found.kind === 'shortage' ? found.soonestMs : 0
-    if (attempts >= this.#maxAttempts) {
+    if (attempts - (request.wasRepeated ? 1 : 0) >= this.#maxAttempts) {
       return isThrottled && lastOutcome !== 'misconfigured' ? this.#reject(request, scope, toldMs, 'throttled', now) : this.surface(request, 'attempts')
     }
     if (to === undefined) {
@@ -168,8 +196,8 @@ export class Pool {
       if (isThrottled && (toldMs > patienceMs || patienceMs === 0)) return this.#reject(request, scope, toldMs, 'throttled', now)
       if (this.#queues.size >= MAX_WAITERS) return this.#reject(request, scope, toldMs, 'queue-full', now)
     }
-    if (lastOutcome === 'failed' && !this.#budget.withdraw(now)) return this.surface(request, 'budget')
     const last = request.tried?.at(-1)
+    if (lastOutcome === 'failed' && !isFree(request, last, to) && !this.#budget.withdraw(now)) return this.surface(request, 'budget')
     if (last !== undefined && this.#listener.hears('failover')) this.#listener.tell('failover', { attempt: last, to: to?.config })
     return to === undefined ? this.#wait(request, scope, patienceMs, soonestMs, now) : this.#begin(request, scope, to, now)
   }
@@ -241,4 +269,12 @@ export class Pool {
 
 function boundAttempts({ maxAttempts, maxWaitMs, backends }: PoolConfig): number {
   return maxAttempts ?? (maxWaitMs > 0 ? Math.max(LEAST_ATTEMPTS_WITH_WAITS, 2 * backends.length) : backends.length)
+}
+
+/**
+ * The budget limits what is added to an overload, not the way to a healthy backend: the first step after a failure, to a backend
+ * that is available, is free, and so is one after an attempt that had no connection, which has burdened no one.
+ */
+function isFree(request: PoolRequest, last: Attempt | undefined, to: Backend | undefined): boolean {
+  return to?.health.kind === 'available' && (request.failures <= 1 || last?.wasUnconnected === true)
 }

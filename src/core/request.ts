@@ -7,7 +7,7 @@ import type { Backend, ScopeState } from './backend.js'
 import type { Probing } from './health.js'
 import type { Pacer } from './pacing/pacer.js'
 import type { Undecided } from './slow-start.js'
-import type { BackendConfig, CooldownSource, OutcomeClass, SurfaceReason } from './types.js'
+import type { BackendConfig, CooldownSource, OutcomeClass, OutReason, SurfaceReason } from './types.js'
 
 export abstract class PoolRequest {
   /** Deployment or model; `''` when unknown, which is a scope like any other. */
@@ -24,6 +24,10 @@ export abstract class PoolRequest {
   tried: Attempt[] | undefined = undefined
   /** How the last attempt went. */
   lastOutcome: OutcomeClass | undefined = undefined
+  /** Attempts that failed: the step after the first of them is free. */
+  failures = 0
+  /** An attempt met a connection that was closed just then, and was made once more: that one does not count. */
+  wasRepeated = false
   /** Monotonic time at which the request began to wait for the first time. */
   waitingSince: number | undefined = undefined
 
@@ -43,8 +47,9 @@ export class Attempt implements Undecided {
   // The pool's own.
   readonly target: Backend
   readonly scope: ScopeState
-  /** The probe slot, when this attempt took it. */
+  /** The probe slots of the backend and of the scope, where this attempt took them. */
   readonly probe: Probing | undefined
+  readonly scopeProbe: Probing | undefined
   /** That counted this attempt; an update may have replaced or removed the scope's since. */
   readonly pacer: Pacer | undefined
   /** `ignored` until it is known. */
@@ -54,6 +59,12 @@ export class Attempt implements Undecided {
   /** Milliseconds from `startedAt` to the response headers. */
   latencyMs = 0
   isSettled = false
+  /** In which way it failed, where that may be the request's fault: a status, `timeout` or `reset`. */
+  evidence: number | string | undefined = undefined
+  /** Another backend failed the request in the same way. */
+  isSuspect = false
+  /** No connection was made: nothing was asked of anyone. */
+  wasUnconnected = false
   /** Monotonic time from which the backend is open again to the request, where that waits. */
   reopensAt = -Infinity
   // The pacer's own.
@@ -69,7 +80,7 @@ export class Attempt implements Undecided {
   isUndecided = false
   nextUndecided: Undecided | undefined = undefined
 
-  constructor(request: PoolRequest, target: Backend, scope: ScopeState, probe: Probing | undefined, now: number) {
+  constructor(request: PoolRequest, target: Backend, scope: ScopeState, probe: Probing | undefined, scopeProbe: Probing | undefined, now: number) {
     this.request = request
     this.backend = target.config
     this.number = request.attempts
@@ -77,6 +88,7 @@ export class Attempt implements Undecided {
     this.target = target
     this.scope = scope
     this.probe = probe
+    this.scopeProbe = scopeProbe
     this.pacer = scope.pacer
   }
 
@@ -84,9 +96,13 @@ export class Attempt implements Undecided {
     return 'send'
   }
 
-  /** Whether this attempt decides on the backend's readmission. Once the state has moved on, it no longer does. */
+  /** Whether this attempt decides on the backend's, or the scope's, readmission. Once the state has moved on, it no longer does. */
   get isProbe(): boolean {
     return this.probe !== undefined && this.target.health === this.probe
+  }
+
+  get isScopeProbe(): boolean {
+    return this.scopeProbe !== undefined && this.scope.health === this.scopeProbe
   }
 }
 
@@ -111,9 +127,10 @@ export interface PoolEvents {
   /** The attempt did not work and the request goes on: to the next backend, or, where that is `undefined`, to wait for one. */
   failover: { readonly attempt: Attempt; readonly to: BackendConfig | undefined }
   cooldown: { readonly backend: BackendConfig; readonly scope: string; readonly cooldownMs: number; readonly source: CooldownSource; readonly status: number }
-  ejected: { readonly backend: BackendConfig; readonly cooldownMs: number; readonly reason: 'failed' | 'unreachable' | 'misconfigured' }
+  ejected: { readonly backend: BackendConfig; readonly scope: string | undefined; readonly cooldownMs: number; readonly reason: OutReason; readonly tookMs: number }
   /** `after`: what kept the backend (or, where it is given, the scope) out. */
   readmitted: { readonly backend: BackendConfig; readonly scope: string | undefined; readonly after: 'ejected' | 'cooldown' }
+  'suspect-request': { readonly attempt: Attempt; readonly evidence: number | string }
   waiting: { readonly request: PoolRequest; readonly queueLength: number }
   /** A held request goes on. */
   waited: { readonly request: PoolRequest; readonly waitedMs: number; readonly queueLength: number }

@@ -6,7 +6,18 @@
 /** A timer that can be called off. Calling it off twice, or after it fired, does nothing. */
 export interface Timer {
   cancel(): void
+  /** Lets the process end although this has not fired. */
+  unref?(): void
 }
+
+/**
+ * A timer that fires more than so much too late, in milliseconds, means that our own process stood still: a busy loop, or a frozen
+ * container. Node is late by a few milliseconds under load, and the longest pauses of its garbage collector are below this.
+ */
+export const STANDSTILL_MS = 100
+
+/** @param stoodStill our process did when this timer should have fired: what had come was read since, and no backend is to blame for the time. */
+export type TimerCallback = (stoodStill?: boolean) => void
 
 /** What the core may ask of the world. The real one is `system.ts`; tests and the simulator bring their own. */
 export interface System {
@@ -16,8 +27,11 @@ export interface System {
   wallNow(): number
   /** Uniform in [0, 1). */
   random(): number
-  /** Calls back once after `delayMs`. The timer keeps the process alive: a held request is work to be done. */
-  setTimer(callback: () => void, delayMs: number): Timer
+  /**
+   * Calls back once after `delayMs`, and, where our process stood still meanwhile, not before what has come for it was read from
+   * its sockets. The timer keeps the process alive: a held request is work to be done.
+   */
+  setTimer(callback: TimerCallback, delayMs: number): Timer
 }
 
 /** A backend as it was configured. Decisions go by the first half; the second is carried along for who sends the requests. */
@@ -56,6 +70,8 @@ export interface PoolConfig {
   readonly maxCooldownMs: number
   readonly pacing: boolean
   readonly latencyGuard: boolean
+  /** Whether backends that cannot be reached are tried by the balancer itself, so that no request pays for it. */
+  readonly probe: boolean
   readonly retryBudget: { readonly ratio: number; readonly minPerSecond: number }
 }
 
@@ -78,23 +94,28 @@ export type OutcomeClass = 'success' | 'answered' | 'throttled' | 'failed' | 'mi
 /**
  * How an attempt ended, as the shell reports it to `settle`.
  * - `completed`: headers were reported; the body ended, or what was left of a swallowed response was given up.
- * - `connection`: refused, DNS, TLS, reset or a broken status line before the response headers.
- * - `timeout`: no response headers in time (undici's connect and headers timeouts, or `attemptTimeoutMs`).
+ * - `connection`: no connection was made (refused, DNS, TLS, undici's connect timeout): nothing was sent.
+ * - `reset`: the connection broke off before the response headers, or what came was no response.
+ * - `timeout`: no response headers in time (undici's headers timeout, or `attemptTimeoutMs`).
+ * - `local`: our own machine could not even try (no file descriptors, no buffers): no backend is at fault.
+ * - `resolver`: our resolver had no answer (EAI_AGAIN), which may be the machine's fault or the name's.
  * - `credential`: the backend's credential provider failed; nothing was sent.
+ * - `stale`: a connection that had served before was closed just as it was used again: the request goes once more to the same backend.
  * - `broken`: the response broke off after its headers.
  * - `aborted`: the caller aborted.
  */
-export type AttemptEnd = 'completed' | 'connection' | 'timeout' | 'credential' | 'broken' | 'aborted'
+export type AttemptEnd = 'completed' | 'connection' | 'reset' | 'timeout' | 'local' | 'resolver' | 'credential' | 'stale' | 'broken' | 'aborted'
 
 /**
  * Why an attempt that did not work is not followed by another one.
  * - `attempts`: `maxAttempts` are used up.
  * - `budget`: the retry budget is.
  * - `no-backend`: every other backend was tried, or is out.
+ * - `creates-state`: it may have begun something (a background response, a tool that acts) that must not be begun twice.
  * - `bound`: a stateful path belongs to the home backend and is not sent elsewhere.
  * - `not-replayable`: the body was longer than `maxReplayBytes`, and a part of it is gone.
  */
-export type SurfaceReason = 'attempts' | 'budget' | 'no-backend' | 'bound' | 'not-replayable'
+export type SurfaceReason = 'attempts' | 'budget' | 'no-backend' | 'bound' | 'not-replayable' | 'creates-state'
 
 /** Where a cooldown's length came from. */
 export type CooldownSource =
@@ -104,13 +125,18 @@ export type CooldownSource =
 /** `cooldown`: every scope that was used lately is cooling down. `ejected` and `probing`: see `health.ts`. */
 export type BackendState = 'available' | 'cooldown' | 'ejected' | 'probing'
 
+/** Why a backend, or one scope of it, is out: see `EjectedEvent`. */
+export type OutReason = 'failed' | 'unreachable' | 'local' | 'abandoned' | 'misconfigured' | 'credential'
+
 /** A snapshot of one scope on one backend. */
 export interface ScopeStatus {
   /** Deployment or model as the backend knows it; `''` stands for requests whose scope is unknown. */
   readonly scope: string
-  readonly state: 'available' | 'cooldown' | 'paced'
-  /** Milliseconds until the cooldown is over; 0 when there is none. */
+  readonly state: 'available' | 'cooldown' | 'paced' | 'ejected' | 'probing'
+  /** Milliseconds until the scope may be used again; 0 when it may now. */
   readonly cooldownMs: number
+  /** Why it is ejected or probed; `undefined` when it is not. */
+  readonly reason: OutReason | undefined
   readonly attempts: number
   readonly successes: number
   readonly throttled: number
@@ -129,6 +155,8 @@ export interface BackendStatus {
   readonly state: BackendState
   /** Milliseconds until the backend may be used again as a whole; 0 when it may now. */
   readonly cooldownMs: number
+  /** Why it is ejected or probed; `undefined` when it is not. */
+  readonly reason: OutReason | undefined
   /** Attempts whose response body has not ended. */
   readonly inFlight: number
   readonly attempts: number

@@ -71,6 +71,13 @@ export interface BalancerOptions {
    */
   latencyGuard?: boolean | undefined
   /**
+   * Try backends that cannot be reached by a `HEAD` of their base URL, without credential, body or query, so that no request
+   * waits to find out that they are still down. None while all can be reached, and none while no request comes for a minute.
+   * With `false`, and where `dispatcher` does not take it (a mock without a route for it), requests find out.
+   * @default true
+   */
+  probe?: boolean | undefined
+  /**
    * Milliseconds from the start of one attempt to its response headers; past it, the next backend. It does not bound
    * the time of the body, nor the whole request. Long generations without streaming need long ones.
    * @default none: undici's own connect and headers timeouts apply
@@ -102,6 +109,7 @@ export const DEFAULTS = Object.freeze({
   maxCooldownMs: 60_000,
   pacing: true,
   latencyGuard: true,
+  probe: true,
   /** Retries per request, and per second. Finagle's: a fifth on top of the traffic, and enough for a process with little traffic to fail over at all. */
   retryBudget: Object.freeze({ ratio: 0.2, minPerSecond: 10 }),
   logLevel: DEFAULT_LOG_LEVEL,
@@ -119,6 +127,7 @@ const CHECKS = Object.freeze({
   maxCooldownMs: (value: unknown) => checkDuration(value, 'maxCooldownMs', { zero: false }),
   pacing: (value: unknown) => checkBoolean(value, 'pacing'),
   latencyGuard: (value: unknown) => checkBoolean(value, 'latencyGuard'),
+  probe: (value: unknown) => checkBoolean(value, 'probe'),
   attemptTimeoutMs: (value: unknown) => checkDuration(value, 'attemptTimeoutMs', { zero: false }),
   retryBudget: readRetryBudget,
   logger: (value: unknown) => resolveLogger(value, process.env),
@@ -224,6 +233,7 @@ function complete(given: Given, gone: Gone): ResolvedOptions {
     ...completeCooldowns(given),
     pacing: given.pacing ?? DEFAULTS.pacing,
     latencyGuard: given.latencyGuard ?? DEFAULTS.latencyGuard,
+    probe: given.probe ?? DEFAULTS.probe,
     attemptTimeoutMs: given.attemptTimeoutMs,
     retryBudget: given.retryBudget ?? DEFAULTS.retryBudget,
     logger,

@@ -11,6 +11,7 @@ import { HeaderReader, readNumber } from '../core/headers.js'
 import type { Attempt } from '../core/request.js'
 import type { AttemptEnd, System, Timer } from '../core/types.js'
 import type { Progress, Steered } from './caller.js'
+import { FairTimer } from './clock.js'
 import { toError } from './failure.js'
 import type { OutgoingRequest } from './rewrite.js'
 import { errors, type AnyHandler, type AnyHeaders, type Controller, type Dispatch, type LegacyHandler, type ModernHandler, type ParsedHeaders, type RawHeaders } from './undici.js'
@@ -22,6 +23,8 @@ export interface Inner {
   readonly takesLegacy: boolean
   /** An undici mock that matches bodies as strings. */
   readonly isMockActive: boolean
+  /** Whether a connection to this origin was made since then (monotonic time); not there where that cannot be known. */
+  readonly connectedSince?: ((origin: string, since: number) => boolean) | undefined
 }
 
 /**
@@ -39,6 +42,7 @@ export interface AttemptOwner {
   readonly callerHandler: AnyHandler
   readonly progress: Progress
   readonly system: System
+  readonly attemptTimeoutMs: number | undefined
   /** The caller's wish, of the stable controller. */
   readonly paused: boolean
   onResponseStarted(): void
@@ -64,6 +68,8 @@ export class AttemptHandler implements LegacyHandler, Steered {
   /** Bytes of the request body that undici has reported as sent, where the caller wants to know. */
   bytesSent = 0
   phase: AttemptPhase = 'waiting'
+  /** undici has put the request on a connection. */
+  wasConnected = false
   // Not there at all where the caller's handler has none: see the constructor.
   declare onBodySent?: (chunk: Uint8Array | string) => void
   declare onRequestSent?: () => void
@@ -117,7 +123,9 @@ export class AttemptHandler implements LegacyHandler, Steered {
   }
 
   onConnect(abort: (reason?: Error) => void): void {
+    this.wasConnected = true
     this.#abort = abort
+    this.startClock()
     // Given up while it was still connecting: there was nothing to abort then.
     if (this.#cancelled !== undefined) abort(this.#cancelled)
   }
@@ -174,14 +182,6 @@ export class AttemptHandler implements LegacyHandler, Steered {
     else this.#timer = this.owner.system.setTimer(() => { this.#letGo() }, DRAIN_MS)
   }
 
-  /** Fails the attempt when no response headers have come in time. */
-  failAfter(timeoutMs: number): void {
-    this.#timer = this.owner.system.setTimer(() => {
-      const backend = JSON.stringify(this.attempt.backend.name)
-      this.cancel(new errors.HeadersTimeoutError(`Backend ${backend} sent no response headers within attemptTimeoutMs (${timeoutMs} ms).`))
-    }, timeoutMs)
-  }
-
   /** Ends the attempt from our side. The owner hears of it as of any failure, before this returns. */
   cancel(reason: Error): void {
     if (this.phase === 'over') return
@@ -189,6 +189,19 @@ export class AttemptHandler implements LegacyHandler, Steered {
     this.abortUpstream(reason)
     // Nothing to abort yet, or undici had nothing to say to it.
     this.takeFailure(reason)
+  }
+
+  /**
+   * undici begins to write the request on a connection: from here on it is the backend that is waited for, and no connection or
+   * credential. Once only, since what undici sends again by itself (a refused stream of HTTP/2) is still this attempt.
+   */
+  protected startClock(): void {
+    const { attemptTimeoutMs, system } = this.owner
+    if (attemptTimeoutMs === undefined || this.#timer !== undefined || this.phase !== 'waiting') return
+    this.#timer = new FairTimer(system, () => {
+      const backend = JSON.stringify(this.attempt.backend.name)
+      this.cancel(new errors.HeadersTimeoutError(`Backend ${backend} sent no response headers within attemptTimeoutMs (${attemptTimeoutMs} ms).`))
+    }, attemptTimeoutMs)
   }
 
   protected resumeUpstream(): void {
@@ -280,7 +293,9 @@ export class ModernAttemptHandler extends AttemptHandler implements ModernHandle
 
   onRequestStart(controller: Controller): void {
     // Over HTTP/2 undici starts a refused stream again: the newer controller is the one that works.
+    this.wasConnected = true
     this.#controller = controller
+    this.startClock()
     if (this.cancelled !== undefined) controller.abort(this.cancelled)
   }
 

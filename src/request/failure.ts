@@ -10,7 +10,8 @@ const CALLERS = new Set([
   'UND_ERR_CLOSED', 'UND_ERR_DESTROYED', 'UND_MOCK_ERR_MOCK_NOT_MATCHED', 'ERR_INVALID_ARG_TYPE',
 ])
 
-const TIMEOUTS = new Set(['UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT', 'ETIMEDOUT'])
+/** Our own machine could not even try: out of file descriptors, buffers, memory or ports. No backend is at fault. */
+const LOCAL = new Set(['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EADDRNOTAVAIL'])
 
 /** What `RetryAgent` and `interceptors.retry()`, and what `interceptors.responseError()` make of an answer that they do not like. */
 const ANSWERS = new Set(['UND_ERR_REQ_RETRY', 'UND_ERR_RESPONSE'])
@@ -26,11 +27,20 @@ export function isCallersFault(error: Error): boolean {
   return CALLERS.has(codeOf(error)) || error.name === 'TypeError'
 }
 
-/** How an attempt ended that got no response headers. */
-export function endOf(error: Error): AttemptEnd {
+/** How an attempt ended that got no response headers. @param wasConnected whether the request was on a connection. */
+export function endOf(error: Error, wasConnected: boolean): AttemptEnd {
   const code = codeOf(error)
   if (code === 'ERR_OPLB_CREDENTIAL') return 'credential'
-  return TIMEOUTS.has(code) ? 'timeout' : 'connection'
+  if (LOCAL.has(code)) return 'local'
+  if (code === 'EAI_AGAIN') return 'resolver'
+  if (code === 'UND_ERR_HEADERS_TIMEOUT') return 'timeout'
+  return wasConnected ? 'reset' : 'connection'
+}
+
+/** The server had closed a connection that had served before, when this request was put on it: it has not seen the request. */
+export function wasServedBefore(error: Error): boolean {
+  const { bytesRead } = (error as { socket?: { bytesRead?: unknown } | null }).socket ?? {}
+  return typeof bytesRead === 'number' && bytesRead > 0
 }
 
 /** The answer inside an error; undefined where none is. */

@@ -119,3 +119,20 @@ function skipSpace(bytes: Uint8Array, start: number): number {
   while (bytes[at] === 0x20 || bytes[at] === 0x0a || bytes[at] === 0x0d || bytes[at] === 0x09) at++
   return at
 }
+
+/** Tools that act on something outside the answer (OpenAI and Azure OpenAI, Responses API, 2026-11): what they have done is done. */
+const ACTING_TOOLS: ReadonlySet<unknown> = new Set(['mcp', 'code_interpreter', 'computer', 'computer_use_preview', 'shell', 'local_shell', 'apply_patch'])
+
+/** Whether a body for `/responses` asks for more than an answer. One that cannot be read asks for nothing. */
+export function beginsSomething(body: Uint8Array): boolean {
+  let request: unknown
+  try {
+    request = JSON.parse(decoder.decode(body))
+  } catch {
+    return false
+  }
+  if (typeof request !== 'object' || request === null) return false
+  const { background, conversation, tools } = request as { background?: unknown; conversation?: unknown; tools?: unknown }
+  if (background === true || (conversation !== undefined && conversation !== null)) return true
+  return Array.isArray(tools) && tools.some((tool: unknown) => typeof tool === 'object' && tool !== null && ACTING_TOOLS.has((tool as { type?: unknown }).type))
+}

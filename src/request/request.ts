@@ -14,7 +14,7 @@ import type { AttemptEnd, System } from '../core/types.js'
 import { BalancerClosedError } from '../errors.js'
 import { AttemptHandler, ModernAttemptHandler, type AttemptOwner, type Blame, type Inner } from './attempt.js'
 import { adaptCaller, Progress, StableController, type Caller } from './caller.js'
-import { answerIn, endOf, isCallersFault, toError, type ErrorAnswer } from './failure.js'
+import { answerIn, endOf, isCallersFault, toError, wasServedBefore, type ErrorAnswer } from './failure.js'
 import { SyntheticResponse } from './own-answers.js'
 import { OutgoingRequest } from './rewrite.js'
 import type { Route } from './route.js'
@@ -66,6 +66,10 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     return (this.#progress ??= new Progress(this.callerHandler))
   }
 
+  get attemptTimeoutMs(): number | undefined {
+    return this.#context.attemptTimeoutMs
+  }
+
   get paused(): boolean {
     return this.#controller.paused
   }
@@ -114,10 +118,8 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   }
 
   #send(attempt: Attempt): boolean {
-    const { attemptTimeoutMs } = this.#context
     const handler = this.#inner.takesLegacy ? new AttemptHandler(this, attempt) : new ModernAttemptHandler(this, attempt)
     this.#current = handler
-    if (attemptTimeoutMs !== undefined) handler.failAfter(attemptTimeoutMs)
     return handler.send(this.#inner, this.#request)
   }
 
@@ -185,8 +187,22 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   /** @returns where the request goes next; undefined: nowhere. */
   #takeFailure(handler: AttemptHandler, error: Error, blame: Blame): Acquisition | undefined {
-    this.settle(handler, blame === 'response' ? 'broken' : endOf(error))
-    return blame === 'response' ? undefined : this.#acquireNext()
+    if (blame === 'response') {
+      this.settle(handler, 'broken')
+      return undefined
+    }
+    const end = endOf(error, handler.wasConnected)
+    const createsState = (end === 'reset' || end === 'timeout') && this.#request.createsState()
+    if (end === 'reset' && !this.wasRepeated && this.#isStale(handler, error)) {
+      if (!createsState && this.#request.body.replayable) return this.#context.pool.repeat(handler.attempt, this.system.now())
+      // It cannot be made once more, and yet is no backend's fault.
+      this.settle(handler, 'stale')
+    } else this.settle(handler, end)
+    return createsState ? this.#context.pool.surface(this, 'creates-state') : this.#acquireNext()
+  }
+
+  #isStale({ attempt }: AttemptHandler, error: Error): boolean {
+    return wasServedBefore(error) || this.#inner.connectedSince?.(attempt.backend.origin, attempt.startedAt) === false
   }
 
   /** An interceptor further in has made an error of an answer. It means what it would have meant, and the caller gets the error for it. */
@@ -202,7 +218,8 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     const now = this.system.now()
     const outcome = pool.headers(attempt, status, headers, now)
     pool.conclude(attempt, outcome, now)
-    return isDelivered(outcome) ? undefined : this.#acquireNext()
+    if (isDelivered(outcome)) return undefined
+    return outcome === 'failed' && this.#request.createsState() ? pool.surface(this, 'creates-state') : this.#acquireNext()
   }
 
   #acquireNext(): Acquisition {

@@ -5,8 +5,8 @@
 import type { BackendConfig } from '../core/types.js'
 import { isSingleUse, ReplayableBody } from './body.js'
 import { flattenHeaders, readContentLength, rewriteHeaders, type RequestHeaders } from './headers.js'
-import { findModel, MAX_SCAN_BYTES, type ModelSpan } from './read-body.js'
-import { decode, type Route } from './route.js'
+import { beginsSomething, findModel, MAX_SCAN_BYTES, type ModelSpan } from './read-body.js'
+import { decode, isResponses, type Route } from './route.js'
 import type { DispatchOptions } from './undici.js'
 
 /** The caller's request, from which every attempt's is made. */
@@ -33,6 +33,17 @@ export class OutgoingRequest {
     const head = this.body.head(MAX_SCAN_BYTES)
     this.#model = head === undefined ? undefined : findModel(head)
     return this.#model?.name ?? ''
+  }
+
+  /**
+   * Whether the request may begin something that must not be begun twice: a response in the background, a turn of a conversation,
+   * a tool that acts. Asked only when something went wrong, so that the body is read for no other request.
+   */
+  createsState(): boolean {
+    if (this.opts.method !== 'POST') return false
+    if (this.route.isStateful) return true
+    const bytes = isResponses(this.route.rest) ? this.body.head(Infinity) : undefined
+    return bytes !== undefined && beginsSomething(bytes)
   }
 
   /**

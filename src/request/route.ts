@@ -168,3 +168,8 @@ const STATEFUL =
 export function isStateful(rest: string): boolean {
   return STATEFUL.test(rest)
 }
+
+/** Whether a response is made here: of all that can be answered anywhere, this alone may leave something behind. */
+export function isResponses(rest: string): boolean {
+  return /^(\/openai)?(\/v1)?\/responses\/?(\?|$)/.test(rest)
+}

@@ -4,7 +4,7 @@
  * a request's URL.
  */
 import { channel, subscribe as subscribeTo, unsubscribe, type Channel } from 'node:diagnostics_channel'
-import type { CooldownSource, OutcomeClass, SurfaceReason } from '../core/types.js'
+import type { CooldownSource, OutcomeClass, OutReason, SurfaceReason } from '../core/types.js'
 
 interface RequestFields {
   /** Tells the events of one request from those of others in this process; counted from 1 as requests are first told of. */
@@ -55,8 +55,24 @@ export interface CooldownEvent extends BackendFields {
 
 /** A backend failed and is out as a whole; one probe request decides when it is back. */
 export interface EjectedEvent extends BackendFields {
+  /** Deployment or model as the backend knows it; `undefined`: the whole backend. */
+  readonly scope: string | undefined
   readonly cooldownMs: number
-  readonly reason: 'failed' | 'unreachable' | 'misconfigured'
+  /**
+   * - `failed`: 408, 5xx or no answer in time, repeatedly.
+   * - `unreachable`: no connection, or one that broke off before an answer. `local`: this machine's resolver had no answer.
+   * - `abandoned`: callers gave up waiting, twice in a row.
+   * - `misconfigured`: it refused its `apiKey` or `bearerToken`. `credential`: the function that should give one failed.
+   */
+  readonly reason: OutReason
+  /** Milliseconds that the attempt took which put it out; of `abandoned`, how long the caller waited. */
+  readonly tookMs: number
+}
+
+/** Two backends failed one request in the same way: the request is at fault, and no backend is held responsible. */
+export interface SuspectRequestEvent extends AttemptFields {
+  /** What both said: a status, or `timeout` or `reset`. */
+  readonly evidence: number | string
 }
 
 /** A backend, or one scope of it, takes requests again. */
@@ -96,6 +112,7 @@ export interface BalancerEvents {
   readonly cooldown: CooldownEvent
   readonly ejected: EjectedEvent
   readonly readmitted: ReadmittedEvent
+  readonly 'suspect-request': SuspectRequestEvent
   readonly waiting: WaitingEvent
   readonly waited: WaitedEvent
   readonly exhausted: ExhaustedEvent
@@ -114,6 +131,7 @@ export const channels: { readonly [K in BalancerEventName]: Channel } = Object.f
   cooldown: channel(`${CHANNEL_PREFIX}cooldown`),
   ejected: channel(`${CHANNEL_PREFIX}ejected`),
   readmitted: channel(`${CHANNEL_PREFIX}readmitted`),
+  'suspect-request': channel(`${CHANNEL_PREFIX}suspect-request`),
   waiting: channel(`${CHANNEL_PREFIX}waiting`),
   waited: channel(`${CHANNEL_PREFIX}waited`),
   exhausted: channel(`${CHANNEL_PREFIX}exhausted`),

@@ -39,7 +39,12 @@ export const EVENTS: { readonly [K in BalancerEventName]: Telling<K> } = Object.
   ejected: {
     level: 'warn',
     payload: ({ backend, ...facts }) => ({ ...describeBackend(backend), ...facts }),
-    sentence: ({ backend, cooldownMs, reason }) => `Backend "${backend}" ${EJECTED[reason]}; out for ${round(cooldownMs)} ms`,
+    sentence: ({ backend, scope, cooldownMs, reason, tookMs }) => `Backend "${backend}"${inScope(scope)} ${EJECTED[reason](tookMs)}; out for ${round(cooldownMs)} ms`,
+  },
+  'suspect-request': {
+    level: 'warn',
+    payload: ({ attempt, evidence }) => ({ ...describeAttempt(attempt), evidence }),
+    sentence: ({ backend, evidence }) => `Backend "${backend}" failed the request as another one did (${evidence}): the request is at fault, and no backend is held responsible`,
   },
   readmitted: {
     level: 'info',
@@ -66,10 +71,13 @@ export const EVENTS: { readonly [K in BalancerEventName]: Telling<K> } = Object.
   },
 })
 
-const EJECTED: { readonly [K in BalancerEvents['ejected']['reason']]: string } = {
-  failed: 'failed repeatedly',
-  unreachable: 'cannot be reached',
-  misconfigured: 'refused its apiKey or bearerToken (401 or 403): please check it',
+const EJECTED: { readonly [K in BalancerEvents['ejected']['reason']]: (tookMs: number) => string } = {
+  failed: () => 'failed repeatedly',
+  unreachable: () => 'cannot be reached',
+  local: () => 'cannot be looked up: this machine\'s resolver gives no answer',
+  abandoned: (tookMs) => `let callers wait until they gave up, the last one after ${round(tookMs)} ms (attemptTimeoutMs sends them on instead)`,
+  misconfigured: () => 'refused its apiKey or bearerToken (401 or 403): please check it',
+  credential: () => 'has no credential: its apiKey or bearerToken function failed',
 }
 
 const EXHAUSTED: { readonly [K in BalancerEvents['exhausted']['reason']]: string } = {
@@ -77,6 +85,7 @@ const EXHAUSTED: { readonly [K in BalancerEvents['exhausted']['reason']]: string
   budget: 'the retry budget is used up (retryBudget)',
   'no-backend': 'no other backend is left to try',
   bound: 'its path belongs to the home backend alone',
+  'creates-state': 'it may have begun what must not be begun twice',
   'not-replayable': 'its body was not kept (maxReplayBytes), so it cannot be sent again',
   throttled: 'every backend is throttled',
   'queue-full': 'too many requests are waiting already',
@@ -98,7 +107,7 @@ export class Telemetry implements PoolListener {
     const { level: usual, payload, sentence } = EVENTS[name]
     const event = payload(facts)
     // Our own credential was refused: no wait puts that right.
-    const level = 'reason' in event && event.reason === 'misconfigured' ? 'error' : usual
+    const level = 'reason' in event && (event.reason === 'misconfigured' || event.reason === 'credential') ? 'error' : usual
     if (this.#logger.isLevelEnabled(level)) this.#logger[level]({ event: name, ...event }, sentence(event))
     channels[name].publish(event)
   }

@@ -41,7 +41,7 @@ function createPool(count: number, pacing: boolean): Pool {
   const [home] = backends
   if (home === undefined) throw new RangeError('no backends')
   const config: PoolConfig = {
-    backends, home, maxAttempts: undefined, maxWaitMs: 0, cooldownMs: 10_000, maxCooldownMs: 60_000, pacing, latencyGuard: pacing,
+    backends, home, maxAttempts: undefined, maxWaitMs: 0, cooldownMs: 10_000, maxCooldownMs: 60_000, pacing, latencyGuard: pacing, probe: true,
     retryBudget: { ratio: 0.2, minPerSecond: 10 },
   }
   const system = { now: () => 0, wallNow: () => 0, random: Math.random, setTimer: () => ({ cancel: nothing }) }

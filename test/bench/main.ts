@@ -3,6 +3,7 @@
  *
  *     npm run bench                        all parts
  *     npm run bench -- --part pure         one of pure, end-to-end, failover, scale; may be repeated
+ *     npm run bench -- --part pure --against COMMIT    beside the package as it was at a commit, in one run
  *     npm run bench -- --json              the numbers as JSON instead
  *     npm run bench -- --quick             shows that everything runs; the numbers are too few to mean anything
  *
@@ -22,12 +23,17 @@ const BENCHES: Readonly<Record<PartName, Bench>> = {
   'pure': benchPure, 'end-to-end': benchEndToEnd, 'failover': benchFailover, 'scale': benchScale,
 }
 
-const { parts, json, quick } = readArguments(process.argv.slice(2))
+const { parts, json, quick, against } = readArguments(process.argv.slice(2))
 const machine = describeMachine()
 const compiled = compilePackage()
+const before = against === undefined ? undefined : compilePackage(against)
+const remove = (): void => {
+  compiled.remove()
+  before?.remove()
+}
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.once(signal, () => {
-    compiled.remove()
+    remove()
     process.exit(1)
   })
 }
@@ -35,11 +41,11 @@ try {
   const results: Record<string, unknown> = {}
   if (!json) console.log(`${toSentence(machine)}\n`)
   for (const part of PARTS.filter((name) => parts.includes(name))) {
-    const tables = await BENCHES[part](compiled, quick)
+    const tables = await BENCHES[part](compiled, quick, before)
     results[part] = tables
     if (!json) console.log(tables.map(toMarkdown).join('\n'))
   }
   if (json) console.log(JSON.stringify({ machine, quick, results }, undefined, 2))
 } finally {
-  compiled.remove()
+  remove()
 }

@@ -34,7 +34,7 @@ describe('what a response means', () => {
     assert.deepEqual([200, 400, 429, 500, 503].filter(mayBeThrottled), [429, 500, 503])
   })
 
-  test('401 and 403 are ours to mend only when the credential is ours', () => {
+  test('401 and 403 are ours to fix only when the credential is ours', () => {
     assert.equal(classify(401, undefined, true), 'misconfigured')
     assert.equal(classify(403, undefined, true), 'misconfigured')
     assert.equal(classify(404, undefined, true), 'answered')

@@ -1,15 +1,18 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { AVAILABLE, canProbe, transition, type Health, type HealthEvent } from '../../src/core/health.js'
+import { AVAILABLE, canProbe, transition as move, type Health, type HealthEvent } from '../../src/core/health.js'
 import { SEED } from '../support/seed.js'
+
+const transition = (state: Health, event: HealthEvent, isProbe: boolean, now: number, random: () => number, tookMs = 0): Health =>
+  move(state, event, { isProbe, now, random, tookMs, failuresToEject: 2 })
 
 /** Takes the events one after the other, at time 0 but for those that say otherwise; the jitter is half of its bound. */
 function after(...events: (HealthEvent | [HealthEvent, { at?: number; isProbe?: boolean }])[]): Health {
   let state: Health = AVAILABLE
   for (const event of events) {
     const [name, { at = 0, isProbe = false }] = typeof event === 'string' ? [event, {}] : event
-    state = transition(state, name, isProbe, at, () => 0.5)
+    state = transition(state, name, isProbe, at, () => 0)
   }
   return state
 }
@@ -29,23 +32,53 @@ function backoffs(count: number, random: number): number[] {
 }
 
 describe('the time that a failed backend is left alone', () => {
-  test('is bounded by 500 ms at first, by twice that at each failure of a probe in a row, by 15 s at last', () => {
-    const bounds = backoffs(5_000, 1)
-    assert.deepEqual(bounds.slice(0, 8), [500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000, 15_000])
-    assert.equal(bounds.at(-1), 15_000)
+  test('is 250 ms at first, twice that at each failure of a probe in a row, a minute at last', () => {
+    const bounds = backoffs(5_000, 0)
+    assert.deepEqual(bounds.slice(0, 10), [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000])
+    assert.equal(bounds.at(-1), 60_000)
   })
 
-  test('has full jitter: anything from nothing to its bound', () => {
-    assert.deepEqual(backoffs(3, 0), [0, 0, 0])
-    assert.deepEqual(backoffs(3, 0.25), [125, 250, 500])
+  test('is up to half as much again by chance, but never more than a minute', () => {
+    assert.deepEqual(backoffs(3, 0.5), [312.5, 625, 1_250])
+    assert.deepEqual(backoffs(9, 0.999).slice(-2), [32_000 * 1.4995, 60_000])
+  })
+
+  test('is three times what the failure took, where that is more', () => {
+    const until = (tookMs: number): number => {
+      const state = transition(AVAILABLE, 'unreachable', false, 0, () => 0, tookMs)
+      return state.kind === 'ejected' ? state.until : NaN
+    }
+    assert.deepEqual([0, 83, 84, 1_000, 10_000, 100_000].map(until), [250, 250, 252, 3_000, 30_000, 60_000])
+  })
+
+  test('of what our own machine lacks is never more than a second', () => {
+    let state: Health = AVAILABLE
+    for (let now = 0; now < 20_000;) {
+      state = transition(state, 'local', state.kind === 'probing', now, () => 1, 5_000)
+      if (state.kind !== 'ejected') return assert.fail(state.kind)
+      assert.ok(state.until - now <= 1_000)
+      now = state.until
+      state = transition(state, 'probe', false, now, () => 0)
+    }
+  })
+
+  test('of a function that gives no key is a second at first, and a minute at last', () => {
+    let state: Health = AVAILABLE
+    const waits = Array.from({ length: 8 }, () => {
+      state = transition(state, 'credential', state.kind === 'probing', 0, () => 0, 30_000)
+      const forMs = state.kind === 'ejected' ? state.until : NaN
+      state = transition(state, 'probe', false, forMs, () => 0)
+      return forMs
+    })
+    assert.deepEqual(waits, [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000])
   })
 })
 
 describe('health', () => {
   test('one failure is the request\'s own, two in a row are the backend\'s', () => {
-    assert.deepEqual(after('failed'), { kind: 'available', failures: 1 })
+    assert.deepEqual(after('failed'), { kind: 'available', failures: 1, ejections: 0 })
     assert.deepEqual(after('failed', 'failed'), { kind: 'ejected', until: 250, ejections: 1, reason: 'failed' })
-    assert.deepEqual(after('failed', 'success', 'failed'), { kind: 'available', failures: 1 })
+    assert.deepEqual(after('failed', 'success', 'failed'), { kind: 'available', failures: 1, ejections: 0 })
   })
 
   test('a backend that cannot be reached is out at once', () => {

@@ -71,7 +71,7 @@ describe('a cooldown', () => {
     assert.equal(told(2_001, 100), true, 'the first is over at that very moment, so this is a new one')
   })
 
-  test('is told to be over once, at its very end, when somebody sees it', () => {
+  test('is told to be over once, at its very end, when that is first looked at', () => {
     const kit = new PoolKit([backend('a')])
     kit.setChance(0)
     kit.coolHome(1_000)

@@ -5,7 +5,7 @@ import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
 const three = (more = {}): PoolKit => new PoolKit([backend('a', 1), backend('b', 2), backend('c', 3)], more)
 
 describe('nothing available', () => {
-  test('everybody throttled: a 429 with the soonest of all waits, with nothing sent', () => {
+  test('all throttled: a 429 with the soonest of all waits, with nothing sent', () => {
     const kit = three()
     kit.throttle('', 30_000, 5_000, 20_000)
     kit.setChance(0)

@@ -99,7 +99,7 @@ describe('an outcome', () => {
     })
   }
 
-  test('an abort is nobody\'s failure', () => {
+  test('an abort is no failure', () => {
     const kit = two()
     const request = new TestRequest()
     kit.settle(kit.send(request), 'aborted')
@@ -240,7 +240,7 @@ describe('a backend that is out', () => {
     assert.equal(kit.send().backend.name, 'b')
   })
 
-  test('a probe that comes late, when the state has moved on, frees nobody else\'s slot', () => {
+  test('a probe that comes late, when the state has moved on, frees no slot but its own', () => {
     const kit = two()
     const witness = kit.send()
     kit.settle(kit.send(), 'connection')
@@ -267,7 +267,7 @@ describe('a backend that is out', () => {
 })
 
 describe('panic mode', () => {
-  test('when everybody is out the one that may be probed soonest is tried anyway', () => {
+  test('when all are out the one that may be probed soonest is tried anyway', () => {
     const kit = new PoolKit([backend('a', 1, { ownsCredential: true }), backend('b', 2)])
     kit.answer(kit.send(), 401)
     kit.settle(kit.send(), 'connection')
@@ -322,7 +322,7 @@ describe('panic mode', () => {
     assert.equal(kit.statusOf('a').state, 'available')
   })
 
-  test('it is off while somebody is merely throttled', () => {
+  test('it is off while one is merely throttled', () => {
     const kit = two()
     kit.settle(kit.send(), 'connection')
     kit.throttle('', 30_000)

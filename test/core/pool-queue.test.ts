@@ -1,4 +1,4 @@
-// The line of those who wait for a scope: who may pass whom, who is woken when, and what a caller is told who may not wait.
+// The queue of a scope: which request may pass another, which is woken when, and what a caller is told whose request may not wait.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
@@ -8,12 +8,12 @@ import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
 const WAIT_MS = 10_000
 const TWO = [backend('a', 1), backend('b', 2)]
 
-/** How many at the front of the line are looked at: whoever fits may pass the others among them. */
+/** So many at the front of the queue are looked at: of those, a request that fits may pass others that do not. */
 const WINDOW = 16
 
 const woken = (requests: readonly TestRequest[]): number[] => requests.flatMap((request, at) => (request.wakes > 0 ? [at] : []))
 
-/** Waits in line although a backend is free: those before it come first. */
+/** Waits in the queue although a backend is free: those before it come first. */
 function stand(kit: PoolKit): TestRequest {
   const request = new TestRequest()
   assert.equal(kit.acquire(request).kind, 'wait')
@@ -22,7 +22,7 @@ function stand(kit: PoolKit): TestRequest {
 
 const standInLine = (kit: PoolKit, count: number): TestRequest[] => Array.from({ length: count }, () => stand(kit))
 
-/** Requests that wait five seconds for `b`, since `a`, which is free for everybody else, has just failed them. */
+/** Requests that wait five seconds for `b`, since `a`, which is free for all others, has just failed them. */
 function stuck(kit: PoolKit, count: number): TestRequest[] {
   kit.setChance(0)
   const requests = Array.from({ length: count }, () => new TestRequest())
@@ -51,7 +51,7 @@ function serveOnWake(kit: PoolKit, requests: readonly TestRequest[], served: Tes
   return served
 }
 
-describe('in the line', () => {
+describe('in the queue', () => {
   test('a request that fits passes fifteen that do not, and no more', () => {
     for (const before of [WINDOW - 1, WINDOW]) {
       const kit = new PoolKit(TWO, { maxWaitMs: WAIT_MS })
@@ -61,7 +61,7 @@ describe('in the line', () => {
     }
   })
 
-  test('those who move up among the first sixteen are looked at at once', () => {
+  test('requests that move up among the first sixteen are looked at at once', () => {
     const kit = new PoolKit(TWO, { maxWaitMs: WAIT_MS })
     const crowd = stuck(kit, WINDOW)
     const behind = standInLine(kit, 2)
@@ -74,7 +74,7 @@ describe('in the line', () => {
     }
   })
 
-  test('whoever was woken and still stands there counts, until it is gone', () => {
+  test('a request that was woken and has not asked yet keeps its place among the sixteen', () => {
     const kit = new PoolKit(TWO, { maxWaitMs: WAIT_MS })
     stuck(kit, WINDOW - 1)
     const [first, second] = [stand(kit), stand(kit)]
@@ -98,7 +98,7 @@ describe('in the line', () => {
     assert.equal(kit.system.pending, 0)
   })
 
-  test('whoever has waited long enough is woken at that very moment, wherever it stands', () => {
+  test('a request that has waited long enough is woken at that very moment, wherever it stands', () => {
     const kit = new PoolKit(TWO, { maxWaitMs: WAIT_MS })
     stuck(kit, 20)
     kit.update(TWO, { maxWaitMs: 700 })
@@ -142,7 +142,7 @@ describe('in the line', () => {
     assert.deepEqual([first.wakes, late.wakes], [1, 1])
   })
 
-  test('whose turn would come after its wait is over is let go at once, whoever makes it just in time is not', () => {
+  test('a request whose turn would come after its wait is over is let go at once, one that makes it just in time is not', () => {
     const kit = new PoolKit([backend('a')], { maxWaitMs: WAIT_MS })
     kit.setChance(0)
     kit.throttle('', 2_000)
@@ -181,7 +181,7 @@ describe('in the line', () => {
     assert.equal(y.wakes, 1)
   })
 
-  test('whoever comes back refused has its old place, before those who began to wait after it', () => {
+  test('a request that comes back refused has its old place, before those that began to wait after it', () => {
     const kit = new PoolKit([backend('a')], { maxWaitMs: WAIT_MS })
     kit.setChance(0)
     kit.throttle('', 1_000)
@@ -206,7 +206,7 @@ describe('in the line', () => {
     assert.deepEqual(served, crowd)
   })
 
-  test('anybody may leave, from anywhere, and the others keep their order', () => {
+  test('any request may leave, from any place, and the others keep their order', () => {
     fc.assert(fc.property(fc.array(fc.oneof(fc.constant('stand' as const), fc.nat(20)), { maxLength: 60 }), (steps) => {
       const kit = new PoolKit([backend('a')], { maxWaitMs: WAIT_MS })
       kit.throttle('', 1_000)
@@ -293,9 +293,9 @@ describe('a caller that is turned away is told a place of its own', () => {
     }
     // Three in ten seconds are the limit: one left 4 s ago, one 3 s, one just now.
     kit.answer(kit.send(), 429, { 'retry-after': '6', 'x-ratelimit-reset-requests': '6' })
-    assert.deepEqual(turnAway(kit, 3), [6_000, 7_000, 10_000])
+    assert.deepEqual(turnAway(kit, 3), [6_020, 7_020, 10_020])
     // Those who come after all that is known are told as far apart as places are.
-    assert.deepEqual(turnAway(kit, 2), [11_335, 12_665])
+    assert.deepEqual(turnAway(kit, 2), [11_350, 12_680])
   })
 
   test('where a level is told: when it has room for one more', () => {
@@ -309,7 +309,7 @@ describe('a caller that is turned away is told a place of its own', () => {
     assert.deepEqual(turnAway(kit, 3), [1_040, 2_040, 3_040])
   })
 
-  test('after those who wait', () => {
+  test('after those that wait', () => {
     const kit = new PoolKit([backend('a')], { maxWaitMs: WAIT_MS })
     kit.setChance(0)
     kit.throttle('', 2_000)
@@ -337,7 +337,7 @@ describe('a caller that is turned away is told a place of its own', () => {
     assert.deepEqual(turnAway(kit, 1), [40_000])
   })
 
-  test('up to 20 ms later, so that those who were told the same do not come at one instant', () => {
+  test('up to 20 ms later, so that callers that were told the same do not come at one instant', () => {
     const kit = new PoolKit([backend('a')])
     kit.coolHome(2_000)
     kit.setChance(1 - 2 ** -53)

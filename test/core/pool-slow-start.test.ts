@@ -1,4 +1,4 @@
-// Those who waited for a cooldown to end do not all go at once: one at first, half a one more with each that was not refused.
+// The requests that waited for a cooldown to end do not all go at once: one at first, half a one more with each that was not refused.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { Attempt } from '../../src/core/request.js'
@@ -90,7 +90,7 @@ for (const pacing of [true, false]) {
       assert.ok(crowd.now < 60)
     })
 
-    test('until there may be 64: then nobody counts any more', () => {
+    test('until there may be 64: then they are not counted any more', () => {
       const crowd = new Crowd(500, pacing)
       crowd.runUntil(0)
       for (let k = 0; k < 126; k++) {

@@ -27,7 +27,7 @@ describe('the status', () => {
     kit.pool.leave(aborted, kit.now)
     assert.deepEqual(look().queues, [{ scope: 'x', waiting: 2, firstWaitedMs: 300 }])
     kit.system.advance(1_200)
-    kit.acquire(first)
+    kit.answer(kit.send(first), 200)
     kit.acquire(second)
     assert.deepEqual(look(), { waiting: 0, queues: [], waits: { served: 2, unserved: 1, totalMs: 1_500 + 1_300, longestMs: 1_500 } })
   })

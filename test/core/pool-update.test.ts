@@ -68,7 +68,7 @@ describe('an update', () => {
     assert.equal(kit.send(request).backend.name, 'b')
   })
 
-  test('that ends waiting lets nobody newcome to the queue, and those in it go on', () => {
+  test('that ends waiting lets no request join the queue, and those in it go on', () => {
     const kit = new PoolKit([backend('a')], { maxWaitMs: 10_000 })
     kit.throttle('', 5_000)
     const waiting = new TestRequest()

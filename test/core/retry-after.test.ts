@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { isRetryHeader, readRetryAfter } from '../../src/core/retry-after.js'
 import type { ResponseHeaders } from '../../src/core/types.js'
-import { anyHeaders, asRaw, retryHeaders } from '../support/core-arbitraries.js'
+import { anyHeaders, anyText, asRaw, retryHeaders } from '../support/core-arbitraries.js'
 import { SEED } from '../support/seed.js'
 import { VirtualSystem } from '../support/virtual-system.js'
 
@@ -177,7 +177,7 @@ describe('how long an answer asks to be left alone', () => {
     assert.equal(read({ 'retry-after': [] }), undefined)
   })
 
-  test('a list in the place of a name and a name without a value harm nobody', () => {
+  test('a list in the place of a name and a name without a value do no harm', () => {
     assert.equal(read(['retry-after'.split(''), '1', 'retry-after']), undefined)
     assert.equal(read(['', 'x', Buffer.alloc(0), 'x', [], 'x']), undefined)
     assert.equal(read([]), undefined)
@@ -207,7 +207,7 @@ describe('how long an answer asks to be left alone', () => {
   })
 
   test('every string in every header is survived', () => {
-    fc.assert(fc.property(fc.string({ unit: 'binary' }), fc.string({ unit: 'binary' }), (value, name) => {
+    fc.assert(fc.property(anyText(20), anyText(20), (value, name) => {
       for (const headers of [{ 'retry-after': value }, { 'retry-after-ms': value }, { 'x-ratelimit-remaining-tokens': '0', 'x-ratelimit-reset-tokens': value }]) {
         const hint = read(headers)
         assert.ok(hint === undefined || (hint.ms >= 0 && hint.ms <= YEAR_MS))

@@ -29,6 +29,7 @@ const brief = (told: readonly Told[]): string[] => told.map((event) => {
     case 'picked': return `picked ${event.backend} ${event.attempt}`
     case 'answered': return `answered ${event.backend} ${event.status}`
     case 'failover': return `failover ${event.backend} ${event.outcome} to ${event.to ?? 'nobody yet'}`
+    case 'suspect-request': return `suspect ${event.backend} ${event.evidence}`
     case 'cooldown': return `cooldown ${event.backend} ${event.scope} ${event.source} ${event.status}`
     case 'ejected': return `ejected ${event.backend} ${event.reason}`
     case 'readmitted': return `readmitted ${event.backend} ${event.scope ?? 'whole'} after ${event.after}`

@@ -88,6 +88,14 @@ for (const { name, open } of edges) {
       assert.deepEqual(names(), ['east'])
     })
 
+    test('does not look at the environment again at an update', (t) => {
+      const { update, names } = open(t, { backends: [east] })
+      process.env.OPENAI_LOADBALANCER_LOG_LEVEL = 'no such level'
+      t.after(() => { delete process.env.OPENAI_LOADBALANCER_LOG_LEVEL })
+      update({ maxAttempts: 2 })
+      assert.deepEqual(names(), ['east'])
+    })
+
     test('takes options that are inherited or computed', (t) => {
       class Options {
         get backends(): BackendOptions[] { return [new Backend()] }

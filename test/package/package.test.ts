@@ -7,7 +7,7 @@ import { join, posix } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { publint } from 'publint'
 import { startScriptedBackend } from '../support/scripted-backend.js'
-import { binary, compile, createConsumer, type PackedProject, packProject, repack, root, runNode } from './packed-project.js'
+import { binary, compile, createConsumer, packProject, repack, root, runNode, type PackedProject } from './packed-project.js'
 
 /** Half as much again as it is today: a stray file, a bundled dependency or source maps would show. */
 const MAX_TARBALL_BYTES = 108 * 1_024
@@ -23,7 +23,7 @@ describe('the tarball', () => {
   test('holds the build, package.json, README, LICENSE and CHANGELOG, and nothing else', () => {
     const declarations = paths().filter((path) => /^dist\/types\/([a-z\d-]+\/)?[a-z\d-]+\.d\.ts$/.test(path))
     assert.deepEqual(paths().filter((path) => !declarations.includes(path)).sort(), [
-      'CHANGELOG.md', 'LICENSE', 'README.md', 'dist/balancer.js', 'dist/undici-version.js', 'dist/index.js', 'dist/register.js', 'package.json',
+      'CHANGELOG.md', 'LICENSE', 'README.md', 'dist/balancer.js', 'dist/index.js', 'dist/register.js', 'dist/undici-version.js', 'package.json',
     ])
   })
 

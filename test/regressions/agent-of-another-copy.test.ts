@@ -93,6 +93,18 @@ for (const [name, setUp] of copies) {
       })
     })
 
+    test('can be handed over as `dispatcher` as well', async (t) => {
+      const { answers } = await run(t, `${setUp}; const agent = new Agent({ connect: { ca } }); setGlobal(agent)`, `
+        const { PriorityBalancer } = await import(process.env.INDEX)
+        const dispatcher = new PriorityBalancer({ backends: [{ url: EAST, priority: 1 }, { url: WEST, priority: 2 }], logger: false, dispatcher: agent })
+        answers.balanced = (await (await fetch(EAST + '/v1/models', { method: 'POST', body: 'hello', dispatcher })).json()).choices[0].message.content
+        answers.passed = await (await fetch(ELSEWHERE, { method: 'POST', body: 'hello', dispatcher })).text()
+        await dispatcher.close()
+        answers.open = [agent.closed, agent.destroyed]
+      `)
+      assert.deepEqual(answers, { balanced: 'west', passed: 'elsewhere got 5', open: [false, false] })
+    })
+
     test('keeps its limits', async (t) => {
       const { answers, elsewhere } = await run(t, `${setUp}; setGlobal(new Agent({ connections: 1, pipelining: 1, connect: { ca } }))`, `
         answers.all = await Promise.all(['a', 'bb', 'ccc'].map((body) => post(ELSEWHERE, body)))

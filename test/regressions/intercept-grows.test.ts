@@ -6,6 +6,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Dispatcher } from 'undici'
 import type { BackendOptions, BalancerOptions } from '../../src/options/index.js'
+import { wholeHandler } from '../support/recording-handler.js'
 import { VirtualBalancer } from '../support/virtual-balancer.js'
 
 const HOUR_MS = 3_600_000
@@ -33,7 +34,7 @@ function start(options: Partial<BalancerOptions> = {}) {
     intercept: (): string[] => engine.options.intercept.map(({ href }) => href.replace('https://', '').replace('.example/openai/v1', '')).sort(),
     /** Where a request to this host goes in the end. */
     send: (name: string): string | undefined => {
-      balancer.dispatch({ origin: `https://${name}.example`, path: '/openai/v1/models', method: 'GET' }, { onRequestStart() {}, onResponseError() {} } as never)
+      balancer.dispatch({ origin: `https://${name}.example`, path: '/openai/v1/models', method: 'GET' }, wholeHandler({ onRequestStart() {} }) as never)
       return dispatcher.hosts.at(-1)
     },
   }

@@ -75,6 +75,7 @@ for (const [caller, inner] of PAIRS) {
       Object.assign(it.engine.pool, { settle: ((attempt, end, now) => { ends.push(end); settle(attempt, end, now) }) satisfies typeof settle })
       it.send()
       it.inner.last.start().fail(reset())
+      it.inner.last.start()
       it.system.advance(5_000)
       it.send()
       it.inner.last.start().respond(200).fail(reset())

@@ -179,7 +179,7 @@ describe('a body that announces a length within the cap', () => {
     assert.equal(it.head(1), undefined)
   })
 
-  test('is not read on once nobody wants it, and its source is told once', async () => {
+  test('is not read on once it is not wanted, and its source is told once', async () => {
     const next = gate<string>()
     const log: string[] = []
     async function * generate(): AsyncGenerator<string> {
@@ -253,7 +253,7 @@ describe('a stream of unknown length', () => {
     })
   }
 
-  test('is not read before somebody asks', async () => {
+  test('is not read before it is asked for', async () => {
     const given = source(['a', 'b'])
     const sent = body(given).open(false) as Sent
     await turns(3)
@@ -352,7 +352,7 @@ describe('a stream of unknown length', () => {
     await assert.rejects(bytesOf(it.open(false)), failure)
   })
 
-  test('that fails while nobody reads it is no uncaught error', async () => {
+  test('that fails while it is not read is no uncaught error', async () => {
     const stream = new PassThrough()
     const it = body(stream)
     const failure = new Error('disk on fire')
@@ -405,7 +405,7 @@ describe('a source that nobody wants any more is told', () => {
     assert.equal(stream.errored, null)
   })
 
-  test('a locked stream, a clean-up that throws, one that rejects and one that is not there keep nobody from going on', async () => {
+  test('a locked stream, a clean-up that throws, one that rejects and one that is not there keep no request from going on', async () => {
     const locked = new ReadableStream()
     locked.getReader()
     const throws = { [Symbol.iterator]: () => ({ next: () => ({ done: true, value: undefined }), return: () => { throw new Error('clean-up') } }) }

@@ -21,11 +21,17 @@ describe('whose fault a failure is', () => {
     assert.equal(isCallersFault(new Error('x')), false)
   })
 
-  test('timeouts, a credential that is missing, and all else', () => {
-    for (const code of ['UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT', 'ETIMEDOUT']) assert.equal(endOf(withCode(code)), 'timeout')
-    assert.equal(endOf(withCode('ERR_OPLB_CREDENTIAL')), 'credential')
-    assert.equal(endOf(withCode('ECONNREFUSED')), 'connection')
-    assert.equal(endOf(new Error('no code')), 'connection')
+  test('a connection that was never made, one that broke off, a timeout, our own machine, and a credential that is missing', () => {
+    for (const wasConnected of [true, false]) {
+      assert.equal(endOf(withCode('ERR_OPLB_CREDENTIAL'), wasConnected), 'credential')
+      assert.equal(endOf(withCode('EAI_AGAIN'), wasConnected), 'resolver')
+      assert.equal(endOf(withCode('UND_ERR_HEADERS_TIMEOUT'), wasConnected), 'timeout')
+      for (const code of ['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EADDRNOTAVAIL']) assert.equal(endOf(withCode(code), wasConnected), 'local')
+    }
+    for (const code of ['ECONNREFUSED', 'ENOTFOUND', 'UND_ERR_CONNECT_TIMEOUT', 'ETIMEDOUT', 'CERT_HAS_EXPIRED']) assert.equal(endOf(withCode(code), false), 'connection')
+    for (const code of ['ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET', 'HPE_INVALID_CONSTANT']) assert.equal(endOf(withCode(code), true), 'reset')
+    assert.equal(endOf(new Error('no code'), true), 'reset')
+    assert.equal(endOf(new Error('no code'), false), 'connection')
   })
 
   test('what is thrown and is no Error becomes one that keeps it, and does not repeat it', () => {

@@ -24,7 +24,7 @@ describe('one reading of a body for several attempts', () => {
     assert.equal(await textOf(recording.open()), 'ab')
   })
 
-  test('is cut off, not ended, once nobody is to read on', async () => {
+  test('is cut off, not ended, once it is not to be read on', async () => {
     const recording = new Recording(chunks('a', 'b'), undefined, 100)
     const reader = recording.open()
     await reader.next()

@@ -108,7 +108,7 @@ for (const [caller, inner] of PAIRS) {
         assert.deepEqual(kinds(recorder), ['start', 'headers', 'end'])
       })
 
-      test('ends with the last real error when nobody is left', () => {
+      test('ends with the last real error when no backend is left', () => {
         const it = scene()
         const recorder = it.send()
         it.inner.last.fail(withCode('ECONNREFUSED'))
@@ -118,7 +118,7 @@ for (const [caller, inner] of PAIRS) {
         assert.equal(it.underWay, 0)
       })
 
-      test('ends with the last real answer when nobody is left', () => {
+      test('ends with the last real answer when no backend is left', () => {
         const it = scene()
         const recorder = it.send()
         it.inner.last.fail(withCode('ECONNREFUSED'))
@@ -584,34 +584,88 @@ for (const [caller, inner] of PAIRS) {
         assert.deepEqual(kinds(recorder), ['start', 'headers', 'end'])
       })
 
-      test('is given up before there is a connection, and aborted when there is one', () => {
+      test('has its time from the moment on at which it is on a connection, not while it waits for one', () => {
         const it = scene({ attemptTimeoutMs: 5_000 })
         it.send()
         const first = it.inner.last
-        it.system.advance(5_000)
-        assert.deepEqual(it.origins, ['east', 'west'])
+        it.system.advance(60_000)
+        assert.equal(it.inner.calls.length, 1)
         first.start()
+        it.system.advance(4_999)
+        assert.deepEqual(it.origins, ['east'])
+        it.system.advance(1)
+        assert.deepEqual(it.origins, ['east', 'west'])
         assert.equal(first.aborts.length, 1)
       })
 
-      test('is given up while its credential is fetched, and not sent any more', async () => {
+      test('has its time once, however often the dispatcher starts it', () => {
+        const it = scene({ attemptTimeoutMs: 5_000 })
+        it.send()
+        const first = it.inner.last.start()
+        it.system.advance(3_000)
+        first.start()
+        it.system.advance(2_000)
+        assert.deepEqual(it.origins, ['east', 'west'])
+        assert.equal(it.system.pending, 0)
+      })
+
+      test('has its time whole after its credential was fetched', async () => {
         const token = gate<string>()
         const backends = [{ name: 'east', url: EAST, priority: 1, apiKey: () => token.promise }, { name: 'west', url: WEST, priority: 2 }]
         const it = scene({ attemptTimeoutMs: 5_000, backends })
-        it.send()
-        it.system.advance(5_000)
-        assert.deepEqual(it.origins, ['west'])
+        const recorder = it.send()
+        it.system.advance(20_000)
+        assert.deepEqual(it.origins, [])
         token.open('key')
         await turns(2)
-        assert.deepEqual(it.origins, ['west'])
+        it.inner.last.start()
+        it.system.advance(4_999)
+        it.inner.last.respond(200).end()
+        assert.deepEqual([it.origins, kinds(recorder)], [['east'], ['start', 'headers', 'end']])
+      })
+
+      test('may start again after it was over, as an older undici may do it, and is aborted then without a clock', () => {
+        const it = scene({ attemptTimeoutMs: 5_000 })
+        const recorder = it.send()
+        const first = it.inner.last
+        recorder.abort(new Error('enough'))
+        first.start()
+        assert.equal(first.aborts.length, 1)
+        assert.equal(it.system.pending, 0)
       })
 
       test('ends with its own error when it was the last', () => {
         const it = scene({ attemptTimeoutMs: 5_000 })
         const recorder = it.send()
-        it.system.advance(5_000)
-        it.system.advance(5_000)
+        for (let i = 0; i < 2; i++) {
+          it.inner.last.start()
+          it.system.advance(5_000)
+        }
         assert.match(String(recorder.error), /Backend "west" sent no response headers/)
+      })
+
+      test('is not given up when it is our own process that stood still: it gets its time anew', async () => {
+        const it = scene({ attemptTimeoutMs: 1_000 })
+        const recorders = Array.from({ length: 10 }, () => it.send())
+        const calls = it.inner.calls.map((call) => call.start())
+        it.system.freeze(2_000)
+        await turns(3)
+        it.system.advance(999)
+        assert.deepEqual(it.origins, Array(10).fill('east'))
+        for (const call of calls) call.respond(200).end()
+        assert.deepEqual(recorders.map(({ terminals }) => terminals), Array(10).fill(1))
+        assert.deepEqual([it.backend('east').state, it.backend('east').failures], ['available', 0])
+      })
+
+      test('is given up after a standstill all the same when it is silent for its whole time again', async () => {
+        const it = scene({ attemptTimeoutMs: 1_000 })
+        it.send()
+        const first = it.inner.last.start()
+        it.system.freeze(2_000)
+        await turns(3)
+        it.system.advance(1_000)
+        assert.equal(first.aborts.length, 1)
+        assert.deepEqual(it.origins, ['east', 'west'])
       })
     })
 
@@ -701,7 +755,7 @@ for (const [caller, inner] of PAIRS) {
         isLeftToTheCaller(it, recorder, failure)
       })
 
-      test('because nobody can read its headers', () => {
+      test('because its headers cannot be read', () => {
         const it = scene()
         const thrown = new Error('headers')
         const recorder = it.send({ headers: (function * () { throw thrown })() })
@@ -745,7 +799,7 @@ for (const [caller, inner] of PAIRS) {
         assert.deepEqual(kinds(recorder), ['start', 'headers', 'data', 'end'])
       })
 
-      test('a body that nobody will read is told', async () => {
+      test('the source of a body that will not be read is told', async () => {
         const it = scene()
         for (let i = 0; i < 2; i++) {
           it.send()
@@ -944,7 +998,7 @@ describe('what is no request', () => {
     assert.equal(it.inner.last.opts, null)
   })
 
-  test('for nobody of ours goes on with the very same options and handler', () => {
+  test('that is none of ours goes on with the very same options and handler', () => {
     const it = new Scene('new', 'new')
     const { handler } = recordingHandler('new')
     const opts = { origin: 'https://elsewhere.example', path: '/', method: 'GET' } as const

@@ -17,7 +17,7 @@ describe('a Node and an undici that cannot work together say so', () => {
     ['8.12.4', '22.18.0', /needs Node\.js 22\.19/],
     ['8', '22.19', undefined],
   ]
-  test('but an undici whose version nobody can read may try', () => {
+  test('but an undici whose version cannot be read may try', () => {
     const version = readUndiciVersion(() => { throw new Error('bundled') })
     assert.equal(version, undefined)
     checkPeer(version, '20.18.1')

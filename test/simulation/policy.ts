@@ -87,7 +87,7 @@ function endOf({ error }: AttemptResult): AttemptEnd {
 
 /** The defaults of the options, but for a wait of up to 10 s. */
 const CONFIG = {
-  maxAttempts: undefined, maxWaitMs: 10_000, cooldownMs: 10_000, maxCooldownMs: 60_000, pacing: true, latencyGuard: true,
+  maxAttempts: undefined, maxWaitMs: 10_000, cooldownMs: 10_000, maxCooldownMs: 60_000, pacing: true, latencyGuard: true, probe: true,
   retryBudget: { ratio: 0.2, minPerSecond: 10 },
 } satisfies Partial<PoolConfig>
 

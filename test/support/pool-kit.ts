@@ -21,7 +21,7 @@ export function poolConfig(backends: readonly BackendConfig[], more: Partial<Poo
   const [home] = [...backends].sort((a, b) => a.priority - b.priority)
   if (home === undefined) throw new RangeError('a pool needs a backend')
   return {
-    backends, home, maxAttempts: undefined, maxWaitMs: 0, cooldownMs: 10_000, maxCooldownMs: 60_000, pacing: false, latencyGuard: false,
+    backends, home, maxAttempts: undefined, maxWaitMs: 0, cooldownMs: 10_000, maxCooldownMs: 60_000, pacing: false, latencyGuard: false, probe: true,
     retryBudget: { ratio: 0.2, minPerSecond: 10 }, ...more,
   }
 }
@@ -65,7 +65,8 @@ const LINES: { readonly [K in keyof PoolEvents]: (facts: PoolEvents[K]) => reado
   answered: ({ attempt }) => [attempt.backend.name, attempt.status, attempt.latencyMs],
   failover: ({ attempt, to }) => [attempt.backend.name, attempt.outcome, to?.name ?? '-'],
   cooldown: ({ backend, scope, cooldownMs, source, status }) => [backend.name, scope || '-', Math.round(cooldownMs), source, status],
-  ejected: ({ backend, cooldownMs, reason }) => [backend.name, Math.round(cooldownMs), reason],
+  ejected: ({ backend, scope, cooldownMs, reason }) => [scope === undefined ? backend.name : `${backend.name}/${scope || '-'}`, Math.round(cooldownMs), reason],
+  'suspect-request': ({ attempt, evidence }) => [attempt.backend.name, evidence],
   readmitted: ({ backend, scope, after }) => [backend.name, scope ?? '*', after],
   waiting: ({ queueLength }) => [queueLength],
   waited: ({ waitedMs, queueLength }) => [Math.round(waitedMs), queueLength],

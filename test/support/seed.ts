@@ -10,7 +10,7 @@
 /** Of CI's run, and wherever a test is of its own examples: that there are enough of every kind. Any number will do. */
 export const FIXED_SEED = 20_260_101
 
-/** What fast-check takes: 31 bits are more than anybody draws from. */
+/** What fast-check takes: 31 bits are more than all runs together will use. */
 const SEEDS = 2 ** 31
 
 export const SEED: number = readSeed() ?? (process.env['CI'] === 'true' ? FIXED_SEED : drawSeed())

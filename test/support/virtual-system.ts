@@ -1,9 +1,9 @@
-import type { System, Timer } from '../../src/core/types.js'
+import { STANDSTILL_MS, type System, type Timer, type TimerCallback } from '../../src/core/types.js'
 
 interface PendingTimer {
-  readonly at: number
+  at: number
   readonly order: number
-  readonly callback: () => void
+  readonly callback: TimerCallback
 }
 
 /**
@@ -47,7 +47,7 @@ export class VirtualSystem implements System {
     return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
   }
 
-  setTimer(callback: () => void, delayMs: number): Timer {
+  setTimer(callback: TimerCallback, delayMs: number): Timer {
     if (!(delayMs >= 0 && delayMs < Infinity)) throw new RangeError(`a timer needs a delay, got ${delayMs}`)
     const timer: PendingTimer = { at: this.#now + delayMs, order: this.#order++, callback }
     this.#timers.add(timer)
@@ -65,9 +65,27 @@ export class VirtualSystem implements System {
     for (let due = this.#next(until); due !== undefined; due = this.#next(until)) {
       this.#timers.delete(due)
       this.#pass(Math.max(0, due.at - this.#now))
-      due.callback()
+      due.callback(false)
     }
     this.#pass(Math.max(0, until - this.#now))
+  }
+
+  /**
+   * The process stands still for so long: nothing happens meanwhile. What was due fires afterwards, in two turns of the real event
+   * loop where it is late by more than a little, as the real system does it.
+   */
+  freeze(ms: number): void {
+    this.#pass(ms)
+    for (let due = this.#next(this.#now); due !== undefined; due = this.#next(this.#now)) {
+      const late = due
+      if (this.#now - late.at <= STANDSTILL_MS) {
+        this.#timers.delete(late)
+        late.callback(false)
+        continue
+      }
+      late.at = Infinity
+      setImmediate(() => setImmediate(() => { if (this.#timers.delete(late)) late.callback(true) }))
+    }
   }
 
   /** Sets the wall clock, as an administrator or NTP does; the monotonic one does not care. */

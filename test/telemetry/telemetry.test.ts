@@ -210,8 +210,8 @@ const told: readonly Told[] = [
       throttle(it, 500)
       for (let i = 0; i < 1_024; i++) send(it)
     },
-    fields: { scope: 'gpt-4o', attempts: 0, retryAfterMs: 500, reason: 'queue-full' },
-    message: 'No backend is available: too many requests are waiting already; the caller gets a 429, retry after 500 ms',
+    fields: { scope: 'gpt-4o', attempts: 0, retryAfterMs: 15_000, reason: 'queue-full' },
+    message: 'No backend is available: too many requests are waiting already; the caller gets a 429, retry after 15000 ms',
   },
   {
     event: 'exhausted', level: 'error', more: { maxAttempts: 1 },

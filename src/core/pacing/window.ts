@@ -17,6 +17,12 @@ const LENGTHS_MS = [1_000, 10_000, 60_000] as const
 /** Of each length: what goes out within 1/63 of a window leaves together. Up to 64 requests in a window are counted to the millisecond. */
 const SLOTS = 64
 
+/**
+ * Part of its length by which a window is counted for longer than it is: requests take their time to the service, now more and
+ * now less. Measured, sliding windows of 10 s at their capacity: 96.9 % of the calls served without it, 97.4 with it.
+ */
+const WINDOW_MARGIN = 1 / 500
+
 /** Sums of fractions of tokens are off by less. */
 const ROUNDING = 1e-3
 
@@ -45,6 +51,7 @@ export type Dimension = typeof REQUESTS | typeof TOKENS
  */
 class Ring {
   readonly lengthMs: number
+  readonly #keptMs: number
   // Grown as they are needed, so that a scope that is used once is small. A circle of `SLOTS` from `#first` on.
   readonly #lastAt: number[] = []
   readonly #requests: number[] = []
@@ -52,11 +59,14 @@ class Ring {
   #first = 0
   #size = 0
   #newestSince = -Infinity
+  /** When the last of what has left went out. */
+  #leftUntil = -Infinity
   #requestsSum = 0
   #tokensSum = 0
 
   constructor(lengthMs: number) {
     this.lengthMs = lengthMs
+    this.#keptMs = lengthMs * (1 + WINDOW_MARGIN)
   }
 
   /** Nothing is in the window. */
@@ -75,7 +85,7 @@ class Ring {
     this.#requestsSum++
     this.#tokensSum += tokens
     // Slots begin at least this far apart, so that no more than `SLOTS` of them can be alive.
-    if (this.#size > 0 && now - this.#newestSince < this.lengthMs / (SLOTS - 1)) {
+    if (this.#size > 0 && now - this.#newestSince < this.#keptMs / (SLOTS - 1)) {
       const newest = this.#at(this.#size - 1)
       this.#lastAt[newest] = now
       this.#requests[newest]!++ // the newest slot is there
@@ -91,6 +101,7 @@ class Ring {
   /** @param sentAt when it went out; what has left the window already is not there any more. */
   remove(tokens: number, sentAt: number, now: number): void {
     this.#expire(now)
+    if (sentAt <= this.#leftUntil) return
     let slot = -1
     for (let k = this.#size - 1; k >= 0 && this.#lastAt[this.#at(k)]! >= sentAt; k--) slot = this.#at(k) // `k` is below the size
     if (slot < 0) return
@@ -104,7 +115,7 @@ class Ring {
     const costs = dimension === REQUESTS ? this.#requests : this.#tokens
     let rest = dimension === REQUESTS ? this.#requestsSum : this.#tokensSum
     // `k` is below the size.
-    for (let k = 0; k < this.#size && this.#lastAt[this.#at(k)]! + this.lengthMs <= at; k++) rest -= costs[this.#at(k)]!
+    for (let k = 0; k < this.#size && this.#lastAt[this.#at(k)]! + this.#keptMs <= at; k++) rest -= costs[this.#at(k)]!
     return rest
   }
 
@@ -115,7 +126,7 @@ class Ring {
     let at = -Infinity
     for (let k = 0; k < this.#size && rest > ROUNDING; k++) {
       rest -= costs[this.#at(k)]! // `k` is below the size
-      at = this.#lastAt[this.#at(k)]! + this.lengthMs
+      at = this.#lastAt[this.#at(k)]! + this.#keptMs
     }
     return at
   }
@@ -125,8 +136,9 @@ class Ring {
   }
 
   #expire(now: number): void {
-    while (this.#size > 0 && this.#lastAt[this.#first]! + this.lengthMs <= now) { // the oldest slot is there
+    while (this.#size > 0 && this.#lastAt[this.#first]! + this.#keptMs <= now) { // the oldest slot is there
       this.#take(this.#requests[this.#first]!, this.#tokens[this.#first]!)
+      this.#leftUntil = this.#lastAt[this.#first]!
       this.#first = this.#at(1)
       this.#size--
     }

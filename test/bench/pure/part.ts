@@ -1,4 +1,4 @@
-import { startChild, type Child } from '../support/child.js'
+import { startChild } from '../support/child.js'
 import type { Compiled } from '../support/compile.js'
 import { PEERS } from '../support/machine.js'
 import { median } from '../support/statistics.js'
@@ -16,13 +16,14 @@ interface Cost {
 }
 
 /** Time and memory for each dispatch over a synchronous null dispatcher. Rounds are interleaved: what disturbs one subject disturbs all. */
-export async function benchPure(compiled: Compiled, quick: boolean): Promise<Table[]> {
+export async function benchPure(compiled: Compiled, quick: boolean, before?: Compiled): Promise<Table[]> {
   const rounds = quick ? 2 : 25
   const count = quick ? 200 : 5_000
   const names = Object.keys(SUBJECTS) as SubjectName[]
   const rows = names.map((name): Record<string, string | number> => ({ subject: SUBJECTS[name].label }))
   for (const { name: peer } of PEERS) {
-    const costs = await measureAll(compiled.program(peer, 'test/bench/pure/worker.ts'), names, rounds, count, quick)
+    const program = (of: Compiled): string => of.program(peer, 'test/bench/pure/worker.ts')
+    const { now: costs, before: former } = await measureAll({ now: program(compiled), ...(before && { before: program(before) }) }, names, rounds, count, quick)
     names.forEach((name, index) => {
       const base = costs.get(name.endsWith('iterable') ? 'bare-iterable' : 'bare')
       const cost = costs.get(name)
@@ -31,6 +32,8 @@ export async function benchPure(compiled: Compiled, quick: boolean): Promise<Tab
         [`${peer}-best`]: cost.best, [`${peer}-median`]: cost.median, [`${peer}-over`]: cost.best - base.best,
         [`${peer}-bytes`]: cost.bytes, [`${peer}-bytes-over`]: cost.bytes - base.bytes,
       })
+      const was = former?.get(name)
+      if (was !== undefined) Object.assign(rows[index] ?? {}, { [`${peer}-before`]: was.best, [`${peer}-ratio`]: cost.best / was.best, [`${peer}-bytes-before`]: was.bytes })
     })
   }
   return [{
@@ -42,14 +45,29 @@ export async function benchPure(compiled: Compiled, quick: boolean): Promise<Tab
       ...PEERS.flatMap(({ name, version }) => [
         { key: `${name}-best`, label: `ns, undici ${version}` }, { key: `${name}-median`, label: 'median' }, { key: `${name}-over`, label: 'over bare' },
         { key: `${name}-bytes`, label: 'bytes' }, { key: `${name}-bytes-over`, label: 'over bare' },
+        ...(before === undefined ? [] : [
+          { key: `${name}-before`, label: 'ns before' }, { key: `${name}-ratio`, label: 'ratio', digits: 3 }, { key: `${name}-bytes-before`, label: 'bytes before' },
+        ]),
       ]),
     ],
     rows,
   }]
 }
 
-async function measureAll(program: string, names: readonly SubjectName[], rounds: number, count: number, quick: boolean): Promise<Map<SubjectName, Cost>> {
-  const children = names.map((name) => ({ name, child: startChild<PureCalls>(program, NODE_OPTIONS), times: [] as number[], weights: [] as number[] }))
+/** Programs that know the same subjects: as they are now and, where that is wanted, as they were before. */
+interface Programs<T> {
+  readonly now: T
+  readonly before?: T
+}
+
+async function measureAll(
+  programs: Programs<string>, names: readonly SubjectName[], rounds: number, count: number, quick: boolean,
+): Promise<Programs<Map<SubjectName, Cost>>> {
+  const start = (program: string) => names.map((name) => ({ name, child: startChild<PureCalls>(program, NODE_OPTIONS), times: [] as number[], weights: [] as number[] }))
+  const now = start(programs.now)
+  const before = programs.before === undefined ? [] : start(programs.before)
+  // A subject beside the same one as it was: what disturbs one disturbs the other.
+  const children = now.flatMap((subject, index) => [subject, ...before.slice(index, index + 1)])
   try {
     if (quick) await Promise.all(children.map(({ name, child }) => child.call('start', { name, ms: 10 })))
     else for (const { name, child } of children) await child.call('start', { name, ms: 200 })
@@ -60,8 +78,9 @@ async function measureAll(program: string, names: readonly SubjectName[], rounds
         if (round >= rounds - 5) weights.push(await child.call('weigh', 4 * count))
       }
     }
-    return new Map(children.map(({ name, times, weights }) => [name, { best: Math.min(...times), median: median(times), bytes: median(weights) }]))
+    const costs = (of: typeof now) => new Map(of.map(({ name, times, weights }) => [name, { best: Math.min(...times), median: median(times), bytes: median(weights) }]))
+    return { now: costs(now), ...(before.length > 0 && { before: costs(before) }) }
   } finally {
-    await Promise.all(children.map(({ child }: { child: Child<PureCalls> }) => child.stop()))
+    await Promise.all(children.map(({ child }) => child.stop()))
   }
 }

@@ -9,15 +9,17 @@ export interface Arguments {
   readonly parts: readonly PartName[]
   readonly json: boolean
   readonly quick: boolean
+  /** A commit to compare with. */
+  readonly against: string | undefined
 }
 
 /** @throws when there is a word that it does not know. */
 export function readArguments(words: readonly string[]): Arguments {
   const { values } = parseArgs({
     args: [...words],
-    options: { part: { type: 'string', multiple: true }, json: { type: 'boolean' }, quick: { type: 'boolean' } },
+    options: { part: { type: 'string', multiple: true }, json: { type: 'boolean' }, quick: { type: 'boolean' }, against: { type: 'string' } },
   })
-  return { parts: values.part?.map(checkPart) ?? PARTS, json: values.json ?? false, quick: values.quick ?? false }
+  return { parts: values.part?.map(checkPart) ?? PARTS, json: values.json ?? false, quick: values.quick ?? false, against: values.against }
 }
 
 function checkPart(word: string): PartName {

@@ -2,6 +2,7 @@
  * The package and its benchmarks as plain JavaScript in a folder of their own, once beside each undici: what is
  * measured is what users get, without a loader in between.
  */
+import { execFileSync } from 'node:child_process'
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -17,11 +18,13 @@ export interface Compiled {
   remove(): void
 }
 
-export function compilePackage(): Compiled {
+/** @param commit as it was then; without it as it is now. */
+export function compilePackage(commit?: string): Compiled {
   const folder = realpathSync(mkdtempSync(join(tmpdir(), 'priority-loadbalancer-bench-')))
   const [first, ...others] = PEERS.map(({ name }) => ({ name, path: join(folder, name) }))
   if (first === undefined) throw new Error('there is no undici to measure with')
-  for (const source of ['src', 'test/bench']) transpile(source, first.path)
+  const from = commit === undefined ? root : checkOut(commit, join(folder, 'sources'))
+  for (const source of ['src', 'test/bench']) transpile(from, source, first.path)
   writeFileSync(join(first.path, 'package.json'), '{ "type": "module" }')
   for (const { path } of others) cpSync(first.path, path, { recursive: true })
   for (const { name, path } of [first, ...others]) linkPackages(path, name)
@@ -31,11 +34,19 @@ export function compilePackage(): Compiled {
   }
 }
 
-function transpile(source: string, target: string): void {
-  const files = readdirSync(join(root, source), { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'))
+/** @throws what git says, where it knows no such commit. */
+function checkOut(commit: string, target: string): string {
+  mkdirSync(target)
+  const archive = execFileSync('git', ['archive', '--format=tar', commit, 'src', 'test/bench'], { cwd: root, maxBuffer: 64 * 1_024 * 1_024 })
+  execFileSync('tar', ['-x', '-C', target], { input: archive })
+  return target
+}
+
+function transpile(from: string, source: string, target: string): void {
+  const files = readdirSync(join(from, source), { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'))
   for (const file of files) {
     const path = join(target, source, file.replace(/\.ts$/, '.js'))
-    const { outputText } = ts.transpileModule(readFileSync(join(root, source, file), 'utf8'), {
+    const { outputText } = ts.transpileModule(readFileSync(join(from, source, file), 'utf8'), {
       compilerOptions: { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext, verbatimModuleSyntax: true },
     })
     mkdirSync(dirname(path), { recursive: true })

@@ -58,7 +58,7 @@ function withinHttp ({ fate, framing, version, lines }: ResponsePlan): Partial<R
 const REQUEST_PAIRS: readonly (readonly [string, string])[] = [
   ['X-Request-Id', '7'], ['accept', '*/*'], ['Accept-Language', 'de, en;q=0.5'], ['user-agent', 'a test'], ['content-type', 'application/json'], ['Content-Type', 'text/plain'],
   ['X-Latin', 'caf\xe9'], ['x-empty', ''], ['api-key', 'the-callers'], ['Authorization', 'Bearer the-callers'], ['Ocp-Apim-Subscription-Key', 'the-callers'], ['cookie', 'a=1'], ['cookie', 'b=2'],
-  ['x-twice', '1'], ['x-twice', '2'], ['X-Twice', '3'], ['accept-encoding', 'gzip'], ['range', 'bytes=0-1'], ['te', 'trailers'], ['openai-organization', 'org'], ['constructor', '1'], ['1', '2'],
+  ['x-twice', '1'], ['x-twice', '2'], ['X-Twice', '3'], ['accept-encoding', 'gzip'], ['range', 'bytes=0-1'], ['te', 'trailers'], ['openai-organization', 'org'], ['OpenAI-Project', 'proj'], ['x-api-key', 'the-callers'], ['X-Goog-Api-Key', 'the-callers'], ['constructor', '1'], ['1', '2'],
   ['connection', 'close'], ['Connection', 'keep-alive'], ['host', 'elsewhere.example'], ['Host', 'elsewhere.example:1'],
 ]
 /** undici takes none of them. */
@@ -108,7 +108,7 @@ function options (client: Client): fc.Arbitrary<Turn['options']> {
 
 const METHODS = ['GET', 'GET', 'GET', 'HEAD', 'POST', 'POST', 'POST', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'PROPFIND', 'QUERY']
 const PATHS = [
-  '/x', '/x', '/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21', '/v1/responses', '/v1/responses/resp_1', '/files', '/x?a=1&b=%20&c', '/x?api-key=the-callers&a=1', '/', '/a//b', '/a%2Fb',
+  '/x', '/x', '/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21', '/v1/responses', '/v1/responses/resp_1', '/files', '/x?a=1&b=%20&c', '/x?api-key=the-callers&a=1', '/x?a=1&sig=the-callers&b=2', '/x?key=the-callers', '/', '/a//b', '/a%2Fb',
 ]
 /** A dispatcher takes them as they are; fetch tidies them up. */
 const ODD_PATHS = ['/a/../b', '/a/%2e%2e/b', '/x?', '/caf\xe9', '/a b', 'x', '*']

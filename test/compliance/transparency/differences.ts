@@ -179,12 +179,14 @@ function withoutProgress ({ calls, returned }: Trace): Trace {
   return { returned, calls: joined }
 }
 
+/** All that is generated of what a backend with a credential of its own must not see; further names are shown in the tests of the headers. */
+const CREDENTIAL_HEADERS = /^(api-key|authorization|ocp-apim-subscription-key|x-api-key|x-goog-api-key|cookie|proxy-authorization|openai-organization|openai-project): .*\r\n/gim
+const CREDENTIAL_PARAMETERS = /([?&])(api-key|subscription-key|key|code|sig|access_token)=the-callers(?:&|(?= ))/g
+
 /** undici writes the caller's headers in their order, and those of its own after them. */
 function ownCredential (connection: string): string {
   const requests = connection.match(/ HTTP\/1\.1\r\n/g)?.length ?? 0
-  return `${requests} with the backend's own credential\n` + connection
-    .replace(/^(api-key|authorization|ocp-apim-subscription-key): (Bearer )?the-callers(, .*)?\r\n/gim, '')
-    .replace(/\?api-key=the-callers(?=[ &])&?/g, '?').replaceAll('? HTTP', ' HTTP')
+  return `${requests} with the backend's own credential\n` + connection.replace(CREDENTIAL_HEADERS, '').replace(CREDENTIAL_PARAMETERS, '$1').replace(/[?&](?= HTTP\/1\.1\r\n)/g, '')
 }
 
 function withoutOwnCredential (connection: string): string {

@@ -1,0 +1,102 @@
+/**
+ * No caller should pay for finding out that a backend is back: with a host that swallows packets that costs ten seconds. So what
+ * cannot be reached is tried by the balancer itself, with a request that asks for nothing, while requests go elsewhere. One at
+ * a time for each backend, with the backoff of its health; none where the pool is idle, for then there is no one to save.
+ */
+import type { Backend } from './backend.js'
+import { canProbe, type Probing } from './health.js'
+import type { Outcomes } from './outcomes.js'
+import type { BackendConfig, System, Timer } from './types.js'
+
+/** Without requests for so long a pool is idle, in milliseconds. */
+const IDLE_AFTER_MS = 60_000
+
+/** How a probe went: any answer at all, none, or the probe itself was not taken. */
+export type ProbeResult = 'reached' | 'failed' | 'refused'
+
+/** Sends a probe. Calls back once, never before it returns. */
+export type SendProbe = (backend: BackendConfig, done: (result: ProbeResult) => void) => void
+
+export class Probes {
+  readonly #system: Pick<System, 'now' | 'setTimer'>
+  readonly #outcomes: Outcomes
+  readonly #send: SendProbe
+  readonly #onDone: (now: number) => void
+  #backends: readonly Backend[] = []
+  #isOn = true
+  #usedAt = -Infinity
+  #isAsleep = false
+  #timer: Timer | undefined
+  #timerAt = Infinity
+
+  /** @param onDone is called when a probe has come to its end: those who wait may have somewhere to go. */
+  constructor(system: Pick<System, 'now' | 'setTimer'>, outcomes: Outcomes, send: SendProbe, onDone: (now: number) => void) {
+    this.#system = system
+    this.#outcomes = outcomes
+    this.#send = send
+    this.#onDone = onDone
+  }
+
+  /** After an update. */
+  take(backends: readonly Backend[], isOn: boolean): void {
+    this.#backends = backends
+    this.#isOn = isOn
+    this.stop()
+    this.arm(this.#system.now())
+  }
+
+  /** A request came in. */
+  used(now: number): void {
+    this.#usedAt = now
+    if (!this.#isAsleep) return
+    this.#isAsleep = false
+    this.arm(now)
+  }
+
+  /** Something may have become unreachable. */
+  arm(now: number): void {
+    if (!this.#isOn) return
+    let at = Infinity
+    for (const backend of this.#backends) if (isOurs(backend) && backend.health.kind === 'ejected') at = Math.min(at, backend.health.until)
+    if (at >= this.#timerAt) return
+    this.#timer?.cancel()
+    this.#timerAt = at
+    this.#timer = this.#system.setTimer(this.#probeDue, Math.max(0, at - now))
+    this.#timer.unref?.()
+  }
+
+  stop(): void {
+    this.#timer?.cancel()
+    this.#timer = undefined
+    this.#timerAt = Infinity
+  }
+
+  readonly #probeDue = (): void => {
+    this.stop()
+    const now = this.#system.now()
+    this.#isAsleep = now - this.#usedAt > IDLE_AFTER_MS
+    if (this.#isAsleep) return
+    for (const backend of this.#backends) if (isOurs(backend) && canProbe(backend.health, now)) this.#probe(backend, now)
+    this.arm(now)
+  }
+
+  #probe(backend: Backend, now: number): void {
+    const probe = this.#outcomes.takeProbe(backend, now)
+    if (probe !== undefined) this.#send(backend.config, (result) => { this.#done(backend, probe, result, now) })
+  }
+
+  #done(backend: Backend, probe: Probing, result: ProbeResult, sentAt: number): void {
+    const now = this.#system.now()
+    if (result === 'refused') {
+      backend.refusesProbes = true
+      this.#outcomes.probeRefused(backend, probe, now)
+    } else this.#outcomes.probed(backend, probe, result === 'reached', now - sentAt, now)
+    this.arm(now)
+    this.#onDone(now)
+  }
+}
+
+/** Ours to try: out for want of a connection. What answers, and answers wrongly, is for requests to try. */
+function isOurs({ health, refusesProbes }: Backend): boolean {
+  return !refusesProbes && health.kind !== 'available' && (health.reason === 'unreachable' || health.reason === 'local')
+}

@@ -12,7 +12,7 @@ import { refuse } from './request/caller.js'
 import { toError } from './request/failure.js'
 import { adaptHandler, adaptOptions } from './request/pass-through.js'
 import { sendProbe } from './request/probe.js'
-import { BalancedRequest, type RequestContext } from './request/request.js'
+import { ActiveRequests, BalancedRequest, type RequestContext } from './request/request.js'
 import { UrlMatcher } from './request/route.js'
 import { checkHandler, type AnyHandler, type DispatchOptions } from './request/undici.js'
 import { Telemetry } from './telemetry/telemetry.js'
@@ -20,19 +20,20 @@ import { Telemetry } from './telemetry/telemetry.js'
 export class Engine implements RequestContext {
   readonly system: System
   readonly pool: Pool
-  readonly requests = new Set<BalancedRequest>()
+  readonly requests = new ActiveRequests()
 
-  #options: ResolvedOptions
+  /** As they are now; only this class replaces them. */
+  current: ResolvedOptions
   #matcher: UrlMatcher
   #inner: Inner | undefined
   /** When a base URL whose backend is gone has to be forgotten. Looked at as requests come, for a timer would keep the process alive. */
   #forgetAt = Infinity
   #closed = false
-  #idle: (() => void)[] = []
+  onIdle: (() => void) | undefined
 
   constructor(options: ResolvedOptions, world: System = system) {
     this.system = world
-    this.#options = options
+    this.current = options
     this.#matcher = new UrlMatcher(options.intercept)
     this.pool = new Pool(options, world, new Telemetry(options.logger), (backend, done) => {
       // Through what requests go through: there was one, or nothing would be out.
@@ -43,15 +44,7 @@ export class Engine implements RequestContext {
 
   get options(): ResolvedOptions {
     this.#forgetGone()
-    return this.#options
-  }
-
-  get maxReplayBytes(): number {
-    return this.#options.maxReplayBytes
-  }
-
-  get attemptTimeoutMs(): number | undefined {
-    return this.#options.attemptTimeoutMs
+    return this.current
   }
 
   get closed(): boolean {
@@ -86,20 +79,20 @@ export class Engine implements RequestContext {
   /** See `PriorityBalancer.update`. @param approve throws when the options are not to be taken; nothing has changed then. */
   update(changes: Partial<BalancerOptions>, approve: (options: ResolvedOptions) => void = () => {}): void {
     const now = this.system.now()
-    const options = updateOptions(this.#options, changes, now)
+    const options = updateOptions(this.current, changes, now)
     approve(options)
-    const known = this.#options.warnings
+    const known = this.current.warnings
     this.#take(options)
     this.pool.update(options, now)
     this.#warn(known)
   }
 
   #forgetGone(): void {
-    if (this.system.now() >= this.#forgetAt) this.#take(forgetGone(this.#options, this.system.now()))
+    if (this.system.now() >= this.#forgetAt) this.#take(forgetGone(this.current, this.system.now()))
   }
 
   #take(options: ResolvedOptions): void {
-    this.#options = options
+    this.current = options
     this.#matcher = new UrlMatcher(options.intercept)
     this.#forgetAt = nextForgetting(options)
   }
@@ -108,13 +101,13 @@ export class Engine implements RequestContext {
   close(): Promise<void> {
     this.#closed = true
     this.pool.close()
-    return this.requests.size === 0 ? Promise.resolve() : new Promise((resolve) => { this.#idle.push(resolve) })
+    return this.#whenIdle()
   }
 
   /** Like `close`, but requests under way are aborted with this error. */
   destroy(error: Error): Promise<void> {
     const idle = this.close()
-    for (const request of [...this.requests]) {
+    for (const request of this.requests) {
       try {
         request.abort(error)
       } catch (thrown) {
@@ -125,14 +118,19 @@ export class Engine implements RequestContext {
     return idle
   }
 
-  onIdle(): void {
-    if (!this.#closed) return
-    for (const resolve of this.#idle.splice(0)) resolve()
+  #whenIdle(): Promise<void> {
+    return this.requests.size === 0 ? Promise.resolve() : new Promise((resolve) => {
+      const before = this.onIdle
+      this.onIdle = () => {
+        before?.()
+        resolve()
+      }
+    })
   }
 
   /** Tells each warning once, also over updates. */
   #warn(known: readonly string[]): void {
-    const { warnings, logger } = this.#options
+    const { warnings, logger } = this.current
     for (const warning of warnings) if (!known.includes(warning)) logger.warn({}, warning)
   }
 }

@@ -12,7 +12,7 @@ import type { BackendConfig, BackendStatus, PoolConfig, ScopeStatus } from './ty
 const NEWS_MS = 1_000
 
 /** Failures of so many attempts in a row, on at least two scopes, are the backend's: a host that answers 503 to twenty models is found out once. */
-const FAILURES_OF_SCOPES = 3
+export const FAILURES_OF_SCOPES = 3
 
 /** What the pool knows of one scope on one backend: its health is that of a deployment. */
 export class ScopeState extends Condition {

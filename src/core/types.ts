@@ -34,6 +34,20 @@ export interface System {
   setTimer(callback: TimerCallback, delayMs: number): Timer
 }
 
+/** A backend's own credential. */
+export interface BackendCredential {
+  /** The request header that carries it. */
+  readonly header: string
+  /** The header's value, or a promise of it where it has to be fetched. */
+  resolve(now: number): string | Promise<string>
+  /** Milliseconds that the fetching may still take. */
+  leftMs(now: number): number
+  /** The error where they are over. */
+  expire(): Error
+  /** The backend has refused this value. */
+  refuse(value: string): void
+}
+
 /** A backend as it was configured. Decisions go by the first half; the second is carried along for who sends the requests. */
 export interface BackendConfig {
   /** Unique in its pool; what logs, status and events call it. */
@@ -55,7 +69,7 @@ export interface BackendConfig {
   readonly basePath: string
   /** Query parameters to set, as text. */
   readonly query: readonly (readonly [string, string])[] | undefined
-  readonly credential: { readonly header: string; resolve(): string | Promise<string> } | undefined
+  readonly credential: BackendCredential | undefined
 }
 
 /** The part of the options that the core acts on. Every duration in milliseconds. */

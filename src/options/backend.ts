@@ -34,8 +34,8 @@ export interface BackendOptions {
    */
   name?: string | undefined
   /**
-   * Key of an Azure OpenAI resource, sent as `api-key`; or a function that gives it, asked for every attempt. With a
-   * credential of its own a backend never sees the caller's. An option that is there but `undefined` (a missing
+   * Key of an Azure OpenAI resource, sent as `api-key`; or a function that gives it, asked for every attempt and within
+   * 30 s (see `CredentialOption`). When it fails the request goes to the next backend. With a credential of its own a backend never sees the caller's. An option that is there but `undefined` (a missing
    * environment variable) is an error, not "none".
    * @default none: the caller's own credential is passed on
    * @example process.env.AZURE_KEY_WEST
@@ -44,8 +44,7 @@ export interface BackendOptions {
   apiKey?: CredentialOption | undefined
   /**
    * Token (Microsoft Entra ID) or key (OpenAI), without the word Bearer, sent as `authorization: Bearer ...`; or a
-   * function that gives it, asked for every attempt: it should cache. When it fails the request goes to the next
-   * backend. Not together with `apiKey`.
+   * function that gives it, as for `apiKey`: it should cache. Not together with `apiKey`.
    * @default none: the caller's own credential is passed on
    * @example getBearerTokenProvider(new DefaultAzureCredential(), 'https://cognitiveservices.azure.com/.default')
    * @see https://learn.microsoft.com/azure/ai-services/openai/how-to/managed-identity

@@ -78,8 +78,10 @@ export interface BalancerOptions {
    */
   probe?: boolean | undefined
   /**
-   * Milliseconds from the start of one attempt to its response headers; past it, the next backend. It does not bound
-   * the time of the body, nor the whole request. Long generations without streaming need long ones.
+   * Milliseconds from the moment on at which one attempt is on a connection, to its response headers; past it, the next
+   * backend. It does not bound the time of the body, the wait for a free connection or for a credential, nor the whole
+   * request (see `deadlineMs`). Time in which our own process stood still does not count. Long generations without
+   * streaming need long ones.
    * @default none: undici's own connect and headers timeouts apply
    */
   attemptTimeoutMs?: number | undefined

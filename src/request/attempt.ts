@@ -11,7 +11,7 @@ import { HeaderReader, readNumber } from '../core/headers.js'
 import type { Attempt } from '../core/request.js'
 import type { AttemptEnd, System, Timer } from '../core/types.js'
 import type { Progress, Steered } from './caller.js'
-import { FairTimer } from './clock.js'
+import { awaitCredential, FairTimer } from './clock.js'
 import { toError } from './failure.js'
 import type { OutgoingRequest } from './rewrite.js'
 import { errors, type AnyHandler, type AnyHeaders, type Controller, type Dispatch, type LegacyHandler, type ModernHandler, type ParsedHeaders, type RawHeaders } from './undici.js'
@@ -23,8 +23,8 @@ export interface Inner {
   readonly takesLegacy: boolean
   /** An undici mock that matches bodies as strings. */
   readonly isMockActive: boolean
-  /** Whether a connection to this origin was made since then (monotonic time); not there where that cannot be known. */
-  readonly connectedSince?: ((origin: string, since: number) => boolean) | undefined
+  /** Whether a connection to this origin was made since then (monotonic time); undefined, or not there, where that cannot be known. */
+  readonly connectedSince?: ((origin: string, since: number) => boolean | undefined) | undefined
 }
 
 /**
@@ -80,6 +80,7 @@ export class AttemptHandler implements LegacyHandler, Steered {
   #cancelled: Error | undefined
   #drained = 0
   #timer: Timer | undefined
+  #credential: string | undefined
   /** Stays set when the caller's callback throws: undici makes a failure of that, which is no backend's. */
   #inCallback = false
 
@@ -97,21 +98,29 @@ export class AttemptHandler implements LegacyHandler, Steered {
    * failure of the attempt. @returns what `dispatch` returns: false asks for no more requests until `drain`.
    */
   send(inner: Inner, request: OutgoingRequest): boolean {
+    const { attempt, owner: { system } } = this
+    const source = attempt.backend.credential
     let credential: string | Promise<string> | undefined
     try {
-      credential = this.attempt.backend.credential?.resolve()
+      credential = source?.resolve(attempt.startedAt)
     } catch (error) {
       this.cancel(toError(error))
       return true
     }
     if (typeof credential !== 'object') return this.#dispatch(inner, request, credential)
-    credential.then((value) => { this.#dispatch(inner, request, value) }, (error: unknown) => { this.cancel(toError(error)) })
+    attempt.askedAt = Infinity
+    this.#timer = awaitCredential(system, source!, credential, attempt.startedAt, (value) => { // the promise is its own
+      this.#timer = undefined
+      attempt.askedAt = system.now()
+      this.#dispatch(inner, request, value)
+    }, (error) => { this.cancel(error) })
     return true
   }
 
   #dispatch(inner: Inner, request: OutgoingRequest, credential: string | undefined): boolean {
     // Given up while the credential was fetched.
     if (this.phase !== 'waiting') return true
+    this.#credential = credential
     try {
       return inner.dispatch(request.make(this.attempt.backend, credential, inner.isMockActive), this)
     } catch (error) {
@@ -122,8 +131,12 @@ export class AttemptHandler implements LegacyHandler, Steered {
     }
   }
 
+  /** The backend refused the credential that this attempt was sent with. */
+  refuseCredential(): void {
+    if (this.#credential !== undefined) this.attempt.backend.credential?.refuse(this.#credential)
+  }
+
   onConnect(abort: (reason?: Error) => void): void {
-    this.wasConnected = true
     this.#abort = abort
     this.startClock()
     // Given up while it was still connecting: there was nothing to abort then.
@@ -196,6 +209,7 @@ export class AttemptHandler implements LegacyHandler, Steered {
    * credential. Once only, since what undici sends again by itself (a refused stream of HTTP/2) is still this attempt.
    */
   protected startClock(): void {
+    this.wasConnected = true
     const { attemptTimeoutMs, system } = this.owner
     if (attemptTimeoutMs === undefined || this.#timer !== undefined || this.phase !== 'waiting') return
     this.#timer = new FairTimer(system, () => {
@@ -293,7 +307,6 @@ export class ModernAttemptHandler extends AttemptHandler implements ModernHandle
 
   onRequestStart(controller: Controller): void {
     // Over HTTP/2 undici starts a refused stream again: the newer controller is the one that works.
-    this.wasConnected = true
     this.#controller = controller
     this.startClock()
     if (this.cancelled !== undefined) controller.abort(this.cancelled)

@@ -83,20 +83,25 @@ export function isHandler(handler: unknown): handler is AnyHandler {
 export function checkHandler(handler: AnyHandler, { upgrade }: DispatchOptions): void {
   if (!isHandler(handler)) throw new undici.errors.InvalidArgumentError('handler must be an object')
   // undici 7 looks at no modern handler.
-  if (isModern(handler)) {
-    if (!PEER_TAKES_LEGACY_HANDLERS) checkMethods(handler, upgrade ? MODERN_UPGRADE : MODERN)
-  } else checkMethods(handler, upgrade ? LEGACY_UPGRADE : LEGACY)
+  const lacking = isModern(handler) ? (PEER_TAKES_LEGACY_HANDLERS ? undefined : lackingOfModern(handler, upgrade)) : lackingOfLegacy(handler, upgrade)
+  if (lacking !== undefined) throw new undici.errors.InvalidArgumentError(`invalid ${lacking} method`)
 }
 
-const LEGACY = ['onConnect', 'onError', 'onHeaders', 'onData', 'onComplete'] as const
-const LEGACY_UPGRADE = ['onConnect', 'onError', 'onUpgrade'] as const
-const MODERN = ['onResponseError', 'onResponseStart', 'onResponseData', 'onResponseEnd'] as const
-const MODERN_UPGRADE = ['onResponseError', 'onRequestUpgrade'] as const
+function lackingOfLegacy(handler: LegacyHandler, upgrade: unknown): string | undefined {
+  if (typeof handler.onConnect !== 'function') return 'onConnect'
+  if (typeof handler.onError !== 'function') return 'onError'
+  if (upgrade) return typeof handler.onUpgrade === 'function' ? undefined : 'onUpgrade'
+  if (typeof handler.onHeaders !== 'function') return 'onHeaders'
+  if (typeof handler.onData !== 'function') return 'onData'
+  return typeof handler.onComplete === 'function' ? undefined : 'onComplete'
+}
 
-function checkMethods<K extends string>(handler: Partial<Record<K, unknown>>, methods: readonly K[]): void {
-  for (const method of methods) {
-    if (typeof handler[method] !== 'function') throw new undici.errors.InvalidArgumentError(`invalid ${method} method`)
-  }
+function lackingOfModern(handler: ModernHandler, upgrade: unknown): string | undefined {
+  if (typeof handler.onResponseError !== 'function') return 'onResponseError'
+  if (upgrade) return typeof handler.onRequestUpgrade === 'function' ? undefined : 'onRequestUpgrade'
+  if (typeof handler.onResponseStart !== 'function') return 'onResponseStart'
+  if (typeof handler.onResponseData !== 'function') return 'onResponseData'
+  return typeof handler.onResponseEnd === 'function' ? undefined : 'onResponseEnd'
 }
 
 /** `opts` of `dispatch()`, with the fields that undici's fetch adds without declaring them. */

@@ -43,7 +43,7 @@ describe('a configuration file', () => {
     }), env)
     const { backends, maxWaitMs } = resolved
     assert.deepEqual(given.backends.map(({ apiKey, bearerToken }) => apiKey ?? bearerToken), ['PLANTED-east', 'PLANTED-token', 'inline'])
-    assert.deepEqual(backends.map((backend) => backend.credential?.resolve()), ['PLANTED-east', 'Bearer PLANTED-token', 'inline'])
+    assert.deepEqual(backends.map((backend) => backend.credential?.resolve(0)), ['PLANTED-east', 'Bearer PLANTED-token', 'inline'])
     assert.equal(maxWaitMs, 500)
   })
 

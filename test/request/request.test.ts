@@ -670,7 +670,7 @@ for (const [caller, inner] of PAIRS) {
     })
 
     describe('a credential', () => {
-      const backends = (apiKey: () => string | Promise<string>): ConstructorParameters<typeof Scene>[2] =>
+      const backends = (apiKey: (hint?: { refused: boolean }) => string | Promise<string>): ConstructorParameters<typeof Scene>[2] =>
         ({ backends: [{ name: 'east', url: EAST, priority: 1, apiKey }, { name: 'west', url: WEST, priority: 2 }] })
 
       test('that is there at once is sent at once', () => {
@@ -697,7 +697,84 @@ for (const [caller, inner] of PAIRS) {
           it.inner.last.fail(withCode('ECONNREFUSED'))
           assert.equal((recorder.error as Error).message, 'ECONNREFUSED')
         })
+
+        test(`whose function ${what} is told as what it is where no other backend is left`, async () => {
+          const it = scene({ backends: [{ name: 'east', url: EAST, priority: 1, apiKey }] })
+          const recorder = it.send()
+          await turns(1)
+          assert.match(String(recorder.error), /the apiKey function of "east" failed/)
+        })
       }
+
+      test('is fetched once for 300 requests that come at once', async () => {
+        const vault = gate<string>()
+        let calls = 0
+        const it = scene(backends(() => { calls++; return vault.promise }))
+        for (let i = 0; i < 300; i++) it.send()
+        assert.equal(calls, 1)
+        vault.open('key')
+        await turns(2)
+        assert.deepEqual([it.inner.calls.length, new Set(it.origins)], [300, new Set(['east'])])
+        assert.deepEqual(it.inner.last.headers, ['api-key', 'key'])
+        assert.equal(it.system.pending, 0)
+      })
+
+      test('is given up after 30 s of its own, and the request goes on to the next backend', async () => {
+        const it = scene({ ...backends(() => new Promise<string>(() => {})), attemptTimeoutMs: 1_000 })
+        const recorder = it.send()
+        it.system.advance(10_000)
+        it.send()
+        it.system.advance(19_999)
+        assert.deepEqual(it.origins, [])
+        it.system.advance(1)
+        assert.deepEqual(it.origins, ['west', 'west'], 'also the one that came later')
+        for (const call of it.inner.calls) call.start().respond(200).end()
+        assert.deepEqual(kinds(recorder), ['start', 'headers', 'end'])
+        await turns(1)
+        assert.equal(it.system.pending, 0)
+      })
+
+      test('leaves no timer behind where the caller gives up while it is fetched, and says nothing of the backend', async () => {
+        const vault = gate<string>()
+        const it = scene(backends(() => vault.promise))
+        for (let i = 0; i < 3; i++) {
+          const recorder = it.send()
+          it.system.advance(5_000)
+          recorder.abort(new Error('enough'))
+        }
+        assert.equal(it.system.pending, 0)
+        vault.open('key')
+        await turns(2)
+        assert.deepEqual([it.origins, it.backend('east').state, it.backend('east').failures], [[], 'available', 0])
+      })
+
+      for (const status of [401, 403]) {
+        test(`that is refused with ${status} makes the function hear of it at its next call`, async () => {
+          const hints: unknown[] = []
+          const it = scene(backends((hint) => { hints.push(hint); return Promise.resolve(`key ${hints.length}`) }))
+          it.send()
+          await turns(1)
+          it.inner.last.start().respond(status).end()
+          assert.deepEqual(it.origins, ['east', 'west'])
+          it.system.advance(3_600_000)
+          it.send()
+          await turns(1)
+          assert.deepEqual(hints, [undefined, { refused: true }])
+          assert.deepEqual(it.inner.last.headers, ['api-key', 'key 2'])
+        })
+      }
+
+      test('takes no time of the answer: that is counted from when it was there', async () => {
+        const vault = gate<string>()
+        const it = scene(backends(() => vault.promise))
+        it.send()
+        it.system.advance(20_000)
+        vault.open('key')
+        await turns(1)
+        it.system.advance(70)
+        it.inner.last.start().respond(200).end()
+        assert.equal(it.backend('east').lastLatencyMs, 70)
+      })
     })
 
     describe('a request that cannot be sent as it is', () => {

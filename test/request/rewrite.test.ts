@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { BackendConfig } from '../../src/core/types.js'
+import { Credential } from '../../src/options/credential.js'
 import type { DispatchOptions } from '../../src/request/undici.js'
 import { OutgoingRequest } from '../../src/request/rewrite.js'
 import { readRoute } from '../../src/request/route.js'
@@ -13,7 +14,7 @@ function destination(more: Partial<BackendConfig> = {}): BackendConfig {
   }
 }
 
-const withKey = destination({ credential: { header: 'api-key', resolve: () => 'ours' } })
+const withKey = destination({ credential: new Credential('west', 'api-key', 'ours') })
 
 function rewrite(rest: string, backend: BackendConfig, more: Partial<DispatchOptions> = {}, credential?: string): DispatchOptions {
   const opts = deepFreeze({ origin: 'https://east.example', path: `/openai${rest}`, method: 'POST' as const, body: 'body', ...more })

@@ -45,11 +45,40 @@ function findCredentialWarnings(backend: ConfiguredBackend): string[] {
   return warnings
 }
 
-/** Sentences for the log, each with what to do. @param home that takes the stateful paths */
-export function findWarnings(backends: readonly ConfiguredBackend[], intercept: readonly BaseUrl[], home: ConfiguredBackend): readonly string[] {
-  const warnings = [
-    ...backends.flatMap(findCredentialWarnings), findMixedCredentials(backends), findMixedBases(backends, intercept), findHomeWarning(backends, home),
-  ]
+/** By name: it may be of any copy of undici. */
+function isRetryAgent(inner: object): boolean {
+  for (let type: unknown = inner.constructor; typeof type === 'function'; type = Object.getPrototypeOf(type)) {
+    if (type.name === 'RetryAgent') return true
+  }
+  return false
+}
+
+function findCredentialWarnings(backend: ConfiguredBackend): string[] {
+  const warnings: string[] = []
+  const { protocol, hostname } = new URL(backend.origin)
+  if (backend.credential !== undefined && protocol === 'http:' && !isLoopback(hostname)) {
+    warnings.push(`Backend "${backend.name}" sends its credential over http, where anyone on the way can read it. Use https.`)
+  }
+  if (hostname === 'api.openai.com' && backend.credential?.header === 'api-key') {
+    warnings.push(`Backend "${backend.name}" has an apiKey, which is sent as api-key: api.openai.com takes its keys as bearerToken only.`)
+  }
+  return warnings
+}
+
+function findHomeWarning(backends: readonly ConfiguredBackend[], home: ConfiguredBackend): string | undefined {
+  const meant = backends.find((backend) => backend.home)
+  if (meant === undefined || meant === home) return undefined
+  return `Backend "${meant.name}" is the home, but not enabled: stateful paths go to "${home.name}", which does not have the files, batches and ` +
+    'threads of the other. Enable it, or make another backend the home for good.'
+}
+
+/** The caller's key is good for one service, as a rule: sent to a backend of another one, it is refused there, and shown to it. */
+function findMixedCredentials(backends: readonly ConfiguredBackend[]): string | undefined {
+  const list = (owns: boolean): string => backends.filter(({ credential }) => (credential !== undefined) === owns).map(({ name }) => `"${name}"`).join(', ')
+  const [own, none] = [list(true), list(false)]
+  if (own === '' || none === '') return undefined
+  return `Some backends have an apiKey or bearerToken of their own (${own}), others have none (${none}): those are sent the credentials of your client, ` +
+    'whatever they are, and their 401 or 403 is the answer that your client gets. Give each backend its own.'
 }
 
 /** RFC 6761 section 6.3 and RFC 1122 section 3.2.1.3. */

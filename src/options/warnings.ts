@@ -45,26 +45,6 @@ function findCredentialWarnings(backend: ConfiguredBackend): string[] {
   return warnings
 }
 
-/** By name: it may be of any copy of undici. */
-function isRetryAgent(inner: object): boolean {
-  for (let type: unknown = inner.constructor; typeof type === 'function'; type = Object.getPrototypeOf(type)) {
-    if (type.name === 'RetryAgent') return true
-  }
-  return false
-}
-
-function findCredentialWarnings(backend: ConfiguredBackend): string[] {
-  const warnings: string[] = []
-  const { protocol, hostname } = new URL(backend.origin)
-  if (backend.credential !== undefined && protocol === 'http:' && !isLoopback(hostname)) {
-    warnings.push(`Backend "${backend.name}" sends its credential over http, where anyone on the way can read it. Use https.`)
-  }
-  if (hostname === 'api.openai.com' && backend.credential?.header === 'api-key') {
-    warnings.push(`Backend "${backend.name}" has an apiKey, which is sent as api-key: api.openai.com takes its keys as bearerToken only.`)
-  }
-  return warnings
-}
-
 function findHomeWarning(backends: readonly ConfiguredBackend[], home: ConfiguredBackend): string | undefined {
   const meant = backends.find((backend) => backend.home)
   if (meant === undefined || meant === home) return undefined

@@ -12,7 +12,7 @@ import type { BackendConfig, BackendStatus, PoolConfig, ScopeStatus } from './ty
 const NEWS_MS = 1_000
 
 /** Failures of so many attempts in a row, on at least two scopes, are the backend's: a host that answers 503 to twenty models is found out once. */
-const FAILURES_OF_SCOPES = 3
+export const FAILURES_OF_SCOPES = 3
 
 /** What the pool knows of one scope on one backend: its health is that of a deployment. */
 export class ScopeState extends Condition {
@@ -115,7 +115,7 @@ export class ScopeState extends Condition {
 export class Backend extends Condition {
   readonly kind = 'backend'
   config: BackendConfig
-  /** Position among the tiers' backends; -1 when an update has removed the backend. */
+  /** Position among the tiers' backends; -1 when an update has removed the backend, or taken it out. */
   index = 0
   attempts = 0
   successes = 0
@@ -176,7 +176,7 @@ export class Backend extends Condition {
       url: config.url,
       priority: config.priority,
       weight: config.weight,
-      state: health.kind !== 'available' ? health.kind : isCooling ? 'cooldown' : 'available',
+      state: config.enabled === false ? 'disabled' : health.kind !== 'available' ? health.kind : isCooling ? 'cooldown' : 'available',
       cooldownMs: Math.max(this.outMs(now), scopeCooldownMs),
       reason: health.kind === 'available' ? undefined : health.reason,
       inFlight: this.inFlight,
@@ -192,8 +192,10 @@ export class Backend extends Condition {
 
 /** The backends of a pool in the order in which they are asked, sorted once. */
 export class Tiers {
-  /** By priority; within one as configured. */
+  /** Those that are enabled, by priority; within one as configured. */
   readonly backends: readonly Backend[]
+  /** The same with those that are not: they keep what was learned, and end what they have begun. */
+  readonly all: readonly Backend[]
   /** For each priority in use the position after its last backend. */
   readonly ends: readonly number[]
   readonly home: Backend
@@ -202,12 +204,14 @@ export class Tiers {
   constructor(config: PoolConfig, known: readonly Backend[]) {
     for (const backend of known) backend.index = -1
     const kept = new Map(known.map((backend) => [identify(backend.config), backend]))
-    const backends = config.backends.map((backendConfig) => {
+    const all = config.backends.map((backendConfig) => {
       const backend = kept.get(identify(backendConfig)) ?? new Backend(backendConfig)
       backend.config = backendConfig
       return backend
     })
-    this.backends = backends.sort((a, b) => a.config.priority - b.config.priority)
+    this.all = all.sort((a, b) => a.config.priority - b.config.priority)
+    const backends = all.filter((backend) => backend.config.enabled !== false)
+    this.backends = backends
     const ends: number[] = []
     backends.forEach((backend, index) => {
       backend.index = index

@@ -6,12 +6,11 @@
  * can wait; it never keeps one from being sent where there is no other way.
  */
 import type { Backend, ScopeState, Tiers } from './backend.js'
-import { Candidates, type Shortage } from './candidates.js'
 import { AVAILABLE, canProbe, LONGEST_BACKOFF_MS, type Condition } from './health.js'
 import { FASTEST_KEEPS_MS, SIZE_CLASSES, sizeClassOf, speedOf } from './latency.js'
 import type { Outcomes } from './outcomes.js'
-import type { Attempt, PoolRequest } from './request.js'
-import type { Scope } from './scopes.js'
+import type { Attempt, PoolRequest, Shortage } from './request.js'
+import { Candidates, type Scope } from './scopes.js'
 import type { System } from './types.js'
 
 /**
@@ -31,6 +30,9 @@ const LEAST_ROOM = 0.01
 
 /** Draws before all are asked. Where half are short, 15 of 16 requests need no more. */
 const DRAWS = 4
+
+/** A caller is better told to come back within a second, in milliseconds, than sent to a backend that has just failed. */
+const LONG_MS = 1_000
 
 /** Chooses backends. */
 export class Picker {
@@ -104,7 +106,7 @@ export class Picker {
     const halfOpen = found.isHalfOpen ? findLeastBad(tiers.backends, scope, request, now, now) : undefined
     if (halfOpen !== undefined) return halfOpen
     const isFull = found.throttledMs !== Infinity || found.leastFelt >= 0
-    const leastBad = isFull || canWait ? undefined : findLeastBad(tiers.backends, scope, request, Infinity, now)
+    const leastBad = canWait ? undefined : isFull ? findInstead(tiers.backends, scope, request, now) : findLeastBad(tiers.backends, scope, request, Infinity, now)
     if (leastBad !== undefined) return leastBad
     const shortage = this.#shortage
     // A probe has not said that a backend is full: who can wait is not refused while one is under way.
@@ -241,8 +243,8 @@ function collectCandidates(
 
 /** Milliseconds until a backend that this request has tried is open to it again: only after a wait, when its cooldown or backoff is over. */
 function reopensIn(tried: Attempt, request: PoolRequest, canWait: boolean, now: number): number {
-  if (request.waitingSince !== undefined) return Math.max(0, tried.reopensAt - now)
-  if (canWait) return Math.max(AT_ONCE_MS, tried.reopensAt - now)
+  if (request.waitingSince !== undefined) return Math.max(0, (tried.reopensAt ?? now) - now)
+  if (canWait) return Math.max(AT_ONCE_MS, (tried.reopensAt ?? now) - now)
   return tried.outcome === 'throttled' ? AT_ONCE_MS : Infinity
 }
 
@@ -273,6 +275,28 @@ function findLeastBad(backends: readonly Backend[], scope: Scope, request: PoolR
     }
   }
   return leastBad
+}
+
+/**
+ * In the place of a 429 of ours: a backend that failed and is out for long is tried before its time, by one request at a time. What
+ * hung for 8 s is left alone for 24; where the others are full meanwhile that costs callers. (Measured, all hang for 20 s, windows:
+ * 93.8 % of the calls answered with this, 92.3 without; with waits 96.9 and 95.7.)
+ */
+function findInstead(backends: readonly Backend[], scope: Scope, request: PoolRequest, now: number): Backend | undefined {
+  return backends.find((backend, position) => {
+    if (backend.inFlight > 0 || findLast(request.tried, backend) !== undefined || isPassedOver(backend, request)) return false
+    const state = scope.states[position]
+    if (state !== undefined && state.cooldownUntil > now) return false
+    const longestMs = Math.max(failedFor(backend, now), state === undefined ? 0 : failedFor(state, now))
+    return longestMs > LONG_MS && longestMs < Infinity
+  })
+}
+
+/** Milliseconds for which it is out as failed, 0 where it is not; Infinity where no request should find that out. */
+function failedFor({ health }: Condition, now: number): number {
+  if (health.kind === 'available') return 0
+  const isOfHost = health.reason === 'failed' || health.reason === 'unreachable' || health.reason === 'abandoned'
+  return health.kind === 'ejected' && isOfHost ? health.until - now : Infinity
 }
 
 function outUntil({ health }: Condition): number {

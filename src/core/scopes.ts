@@ -8,7 +8,6 @@
  * a request of it is under way, and what was counted goes to the scope of requests without a name. The number of names is bounded.
  */
 import { ScopeState, type Backend } from './backend.js'
-import { Candidates } from './candidates.js'
 import type { Pacer } from './pacing/pacer.js'
 import { Promises } from './places.js'
 import { Queue } from './queue.js'
@@ -26,20 +25,74 @@ const FORGET_AFTER_MS = 10 * 60_000
 /** Looking for forgotten scopes costs a pass over all of them; once a minute that is nothing. */
 const SWEEP_EVERY_MS = 60_000
 
-/** A name as it is kept, and told in logs, events and status: 64 printable characters at most. */
-export function toScopeName(name: string): string {
-  if (name.length <= NAME_LENGTH && isPlain(name)) return name
-  // What is not printable in Unicode's sense: control and format characters, lone surrogates, separators but the space.
-  return [...name.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '?')].slice(0, NAME_LENGTH).join('')
-}
+/** What a look over the backends has found: those that are available, in the first tier where any is. Used again, so that a pick allocates nothing. */
+export class Candidates {
+  /** Of those available, their positions among all backends. Only the first `count` count. */
+  readonly positions: number[] = []
+  /** Running sums of their shares, to draw from. */
+  readonly sums: number[] = []
+  count = 0
+  /** Milliseconds until the first backend that said that it is full is expected to take a request; Infinity when none did. */
+  throttledMs = Infinity
+  /** Milliseconds until the first backend that is out may be probed. */
+  ejectedMs = Infinity
+  /** One that is out is being probed. */
+  isProbing = false
+  /** One that is out may be tried now, though not by this request. */
+  isHalfOpen = false
+  /** Milliseconds until an estimate that stands in the way lets a request go; Infinity when there is none. */
+  feltMs = Infinity
+  /** Where only windows stand in the way: the position of the one with the shortest wait, and that wait; -1 when there is none. */
+  leastFelt = -1
+  leastFeltMs = Infinity
+  /** Monotonic time at which it changes by itself. */
+  validUntil = -Infinity
+  /** It changes with every change of health, cooldown or configuration: how many there had been. */
+  changes = -1
+  /** By size class: the usual time of the fastest, and when that was looked for. */
+  readonly fastestMs: number[] = []
+  fastestAt = -Infinity
 
-/** Nothing but ASCII's printable characters, as in nearly all names. */
-function isPlain(name: string): boolean {
-  for (let i = 0; i < name.length; i++) {
-    const code = name.charCodeAt(i)
-    if (code < 0x20 || code > 0x7e) return false
+  reset(): void {
+    this.count = 0
+    this.throttledMs = Infinity
+    this.ejectedMs = Infinity
+    this.isProbing = false
+    this.isHalfOpen = false
+    this.feltMs = Infinity
+    this.leastFelt = -1
+    this.leastFeltMs = Infinity
   }
-  return true
+
+  add(position: number, share: number): void {
+    this.positions[this.count] = position
+    this.sums[this.count] = share + (this.count === 0 ? 0 : this.sums[this.count - 1]!) // at least one is there
+    this.count++
+  }
+
+  /** An estimate stands in the way of this one. @param testMs until it may be tested. */
+  hold(position: number, feltMs: number, testMs: number): void {
+    this.feltMs = Math.min(this.feltMs, feltMs, testMs)
+    if (feltMs >= this.leastFeltMs) return
+    this.leastFeltMs = feltMs
+    this.leastFelt = position
+  }
+
+  /** @param random uniform in [0, 1); only asked when there is a choice. @returns a position among all backends. */
+  draw(random: () => number): number {
+    let low = 0
+    if (this.count > 1) {
+      // All within the first `count`. Rounding may put the point on the very end: the search stops at the last one.
+      const point = random() * this.sums[this.count - 1]!
+      let high = this.count - 1
+      while (low < high) {
+        const middle = (low + high) >>> 1
+        if (point < this.sums[middle]!) high = middle
+        else low = middle + 1
+      }
+    }
+    return this.positions[low]! // below `count`, which is above 0
+  }
 }
 
 /** All that the requests of one scope meet: where it stands on every backend, and the requests that wait for it. */
@@ -112,8 +165,8 @@ export class Scopes {
   }
 
   /** Pacing was switched on or off: what was learned before goes. */
-  repace(): void {
-    for (const backend of this.#backends) {
+  repace(backends: readonly Backend[]): void {
+    for (const backend of backends) {
       for (const state of backend.scopes.values()) state.pacer = this.#createPacer()
     }
   }
@@ -217,4 +270,20 @@ export class Scopes {
       }
     }
   }
+}
+
+/** A name as it is kept, and told in logs, events and status: 64 printable characters at most. */
+export function toScopeName(name: string): string {
+  if (name.length <= NAME_LENGTH && isPlain(name)) return name
+  // What is not printable in Unicode's sense: control and format characters, lone surrogates, separators but the space.
+  return [...name.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '?')].slice(0, NAME_LENGTH).join('')
+}
+
+/** Nothing but ASCII's printable characters, as in nearly all names. */
+function isPlain(name: string): boolean {
+  for (let i = 0; i < name.length; i++) {
+    const code = name.charCodeAt(i)
+    if (code < 0x20 || code > 0x7e) return false
+  }
+  return true
 }

@@ -58,6 +58,8 @@ export interface BackendConfig {
   readonly priority: number
   /** Share among equals, > 0. */
   readonly weight: number
+  /** `false`: gets no attempts. */
+  readonly enabled?: boolean
   /** True when the backend has its own credential: then a 401 or 403 is our misconfiguration, not the caller's. */
   readonly ownsCredential: boolean
   /** Deployment or model names as this backend knows them; limits belong to the name on the backend's side. */
@@ -75,7 +77,7 @@ export interface BackendConfig {
 /** The part of the options that the core acts on. Every duration in milliseconds. */
 export interface PoolConfig {
   readonly backends: readonly BackendConfig[]
-  /** The backend that takes stateful paths. One of `backends`. */
+  /** The backend that takes stateful paths. One of `backends`, and enabled. */
   readonly home: BackendConfig
   /** Upper bound on the attempts of one request; `undefined`: one per backend; twice that, and at least 4, when `maxWaitMs` > 0. */
   readonly maxAttempts: number | undefined
@@ -136,8 +138,8 @@ export type CooldownSource =
   | 'retry-after-ms' | 'x-ms-retry-after-ms' | 'retry-after'
   | 'x-ratelimit-reset-requests' | 'x-ratelimit-reset-tokens' | 'default'
 
-/** `cooldown`: every scope that was used lately is cooling down. `ejected` and `probing`: see `health.ts`. */
-export type BackendState = 'available' | 'cooldown' | 'ejected' | 'probing'
+/** `cooldown`: every scope that was used lately is cooling down. `ejected` and `probing`: see `health.ts`. `disabled`: by the option `enabled`. */
+export type BackendState = 'available' | 'cooldown' | 'ejected' | 'probing' | 'disabled'
 
 /** Why a backend, or one scope of it, is out: see `EjectedEvent`. */
 export type OutReason = 'failed' | 'unreachable' | 'local' | 'abandoned' | 'misconfigured' | 'credential'

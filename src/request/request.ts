@@ -10,6 +10,7 @@ import type { Duplex } from 'node:stream'
 import { isDelivered } from '../core/classify.js'
 import type { Pool } from '../core/pool.js'
 import { PoolRequest, type Acquisition, type Attempt } from '../core/request.js'
+import { toScopeName } from '../core/scopes.js'
 import type { AttemptEnd, System } from '../core/types.js'
 import { BalancerClosedError } from '../errors.js'
 import { AttemptHandler, ModernAttemptHandler, type AttemptOwner, type Blame, type Inner } from './attempt.js'
@@ -19,6 +20,12 @@ import { SyntheticResponse } from './own-answers.js'
 import { OutgoingRequest } from './rewrite.js'
 import type { Route } from './route.js'
 import type { AnyHandler, AnyHeaders, DispatchOptions, ParsedHeaders } from './undici.js'
+
+/**
+ * A server that closes what is idle may close several connections at once, and what is sent once more may meet the next of them. So
+ * often a request is let down by chance; what comes after that says something of the backend.
+ */
+const MOST_REPEATS = 3
 
 /** What a request is given by the balancer that it came to. */
 export interface RequestContext {
@@ -124,15 +131,13 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   #begin(): boolean {
     if (this.#ended) return true
-    this.scope = this.#request.findScope()
+    this.scope = toScopeName(this.#request.findScope())
     this.bodyBytes = this.#request.body.byteLength
     return this.#proceed(this.#context.pool.acquire(this, this.system.now()))
   }
 
   /** Does what the pool has decided. */
   #proceed(acquisition: Acquisition): boolean {
-    // The attempt before may be uploading still. While this one waits for its turn or its credential, the body must not outgrow what can be kept.
-    this.#request.body.rewind()
     if (this.#ended) this.#giveBack(acquisition)
     else if (acquisition.kind === 'send') return this.#send(acquisition)
     else if (acquisition.kind === 'reject') this.#answerThrottled(acquisition.retryAfterMs)
@@ -225,7 +230,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     }
     const end = endOf(error, handler.wasConnected)
     const createsState = (end === 'reset' || end === 'timeout') && this.#request.createsState()
-    if (end === 'reset' && !this.wasRepeated && this.#isStale(handler, error)) {
+    if (end === 'reset' && this.repeats < MOST_REPEATS && this.#isStale(handler, error)) {
       if (!createsState && this.#request.body.replayable) return this.#context.pool.repeat(handler.attempt, this.system.now())
       // It cannot be made once more, and yet is no backend's fault.
       this.settle(handler, 'stale')
@@ -258,6 +263,8 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   #acquireNext(): Acquisition {
     const { pool } = this.#context
+    // The attempt before may be uploading still. While the next one waits for its turn or its credential, the body must not outgrow what can be kept.
+    this.#request.body.rewind()
     return this.#request.body.replayable || this.pinned ? pool.acquire(this, this.system.now()) : pool.surface(this, 'not-replayable')
   }
 

@@ -18,7 +18,7 @@ export function backend(name: string, priority = 1, more: Partial<BackendConfig>
 
 /** The options' defaults, pacing apart: what a test says of cooldowns should not depend on what was learned. */
 export function poolConfig(backends: readonly BackendConfig[], more: Partial<PoolConfig> = {}): PoolConfig {
-  const [home] = [...backends].sort((a, b) => a.priority - b.priority)
+  const [home] = backends.filter(({ enabled }) => enabled !== false).sort((a, b) => a.priority - b.priority)
   if (home === undefined) throw new RangeError('a pool needs a backend')
   return {
     backends, home, maxAttempts: undefined, maxWaitMs: 0, cooldownMs: 10_000, maxCooldownMs: 60_000, pacing: false, latencyGuard: false, probe: true,

@@ -2,7 +2,7 @@
  * Where each backend stands, as a whole and with each of its scopes, and in which order backends are asked. What was learned
  * of a backend outlives an update of the options that keeps it: it is held here, apart from the configuration.
  */
-import { Condition } from './health.js'
+import { AVAILABLE, Condition } from './health.js'
 import type { Latency } from './latency.js'
 import type { Pacer } from './pacing/pacer.js'
 import { SlowStart } from './slow-start.js'
@@ -27,6 +27,10 @@ export class ScopeState extends Condition {
   inFlight = 0
   /** Monotonic time of the last attempt or cooldown. */
   usedAt: number
+  /** Monotonic time at which the last success had come to its end. */
+  succeededAt = -Infinity
+  /** It meant something to the backend: it stays when its requests have ended. */
+  isRemembered = false
   pacer: Pacer | undefined
   /** Usual times to the response headers, from the first success on. */
   usual: Latency | undefined = undefined
@@ -66,6 +70,11 @@ export class ScopeState extends Condition {
       this.#isCooling = true
     }
     return isNews
+  }
+
+  /** Nothing that was observed has to be remembered. */
+  isInOrder(now: number): boolean {
+    return this.health === AVAILABLE && this.cooldownUntil <= now && Number.isNaN(this.abandonedAt)
   }
 
   /** Books as admitted what would have been refused by now, if it were to be. */
@@ -118,6 +127,8 @@ export class Backend extends Condition {
   lastLatencyMs = NaN
   /** By the names that this backend has for them. */
   readonly scopes = new Map<string, ScopeState>()
+  /** How many of these are remembered, the one without a name aside. */
+  namesRemembered = 0
 
   /** The inner dispatcher takes no probe of ours (a mock without a route for it): requests are the probes then. */
   refusesProbes = false

@@ -100,6 +100,7 @@ export class Pool {
   settle(attempt: Attempt, end: AttemptEnd, now: number): void {
     if (attempt.isSettled) return
     this.#outcomes.settle(attempt, end, now)
+    this.#scopes.settled(attempt, now)
     if (attempt.outcome === 'failed') this.#probes?.arm(now)
     if (this.#queues.size > 0) this.#queues.wakeBy(now, now)
   }

@@ -109,6 +109,8 @@ export class Probes {
   }
 
   #done(backend: Backend, probe: Probing, result: ProbeResult, sentAt: number): void {
+    // Of a backend that is gone there is nothing to tell.
+    if (this.#isClosed || backend.index < 0) return
     const now = this.#system.now()
     if (result === 'refused') {
       backend.refusesProbes = true

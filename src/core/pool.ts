@@ -91,6 +91,7 @@ export class Pool {
     if (attempt.outcome !== 'ignored' || attempt.isSettled) return
     this.#outcomes.conclude(attempt, outcome, this.#config.latencyGuard, now)
     if (isDelivered(outcome)) this.#tellAnswered(attempt)
+    this.#probes?.look(now)
     this.#queues.wakeBy(now, now)
   }
 
@@ -98,7 +99,7 @@ export class Pool {
   settle(attempt: Attempt, end: AttemptEnd, now: number): void {
     if (attempt.isSettled) return
     this.#outcomes.settle(attempt, end, now)
-    if (attempt.outcome === 'failed') this.#probes?.arm(now)
+    this.#probes?.look(now)
     this.#queues.wakeBy(now, now)
   }
 

@@ -213,6 +213,44 @@ describe('a backend that cannot be reached', () => {
   })
 })
 
+describe('a backend that becomes unreachable', () => {
+  test('by requests that are given up before they are on a connection is tried by the balancer: an SDK\'s timeout is shorter than a connection\'s', () => {
+    const desk = new ProbeDesk()
+    const kit = new PoolKit(TWO, {}, 1, desk)
+    kit.setChance(0)
+    for (let i = 0; i < 2; i++) {
+      const attempt = kit.send(new TestRequest({ scope: 'm' }))
+      kit.system.advance(8_000)
+      kit.settle(attempt, 'unsent')
+    }
+    assert.deepEqual([kit.statusOf('a').state, kit.statusOf('a').reason, kit.statusOf('a').cooldownMs], ['ejected', 'unreachable', 24_000])
+    kit.system.advance(24_000)
+    assert.deepEqual([desk.sent, kit.send().backend.name], [['a'], 'b'])
+  })
+
+  test('not by requests that people give up while they type', () => {
+    const kit = new PoolKit(TWO)
+    for (let i = 0; i < 20; i++) {
+      const attempt = kit.send()
+      kit.system.advance(150)
+      kit.settle(attempt, 'unsent')
+    }
+    assert.equal(kit.statusOf('a').state, 'available')
+  })
+
+  test('since a request that it reset is answered by a third backend after all, is tried as any other', () => {
+    const desk = new ProbeDesk()
+    const kit = new PoolKit([...TWO, backend('c', 3)], {}, 1, desk)
+    kit.setChance(0)
+    const request = new TestRequest()
+    for (let i = 0; i < 2; i++) kit.settle(kit.send(request), 'reset')
+    kit.answer(kit.send(request), 200)
+    assert.deepEqual(['a', 'b'].map((name) => kit.statusOf(name).state), ['ejected', 'ejected'])
+    kit.system.advance(250)
+    assert.deepEqual(desk.sent, ['a', 'b'])
+  })
+})
+
 describe('a pool in which all can be reached', () => {
   test('sends no probe and holds no timer', () => {
     const desk = new ProbeDesk()

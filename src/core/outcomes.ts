@@ -141,10 +141,10 @@ export class Outcomes {
       return
     }
     scope.slowStart.failed(attempt)
-    if (end === 'aborted' || end === 'completed') {
+    if (end === 'aborted' || end === 'unsent' || end === 'completed') {
       attempt.pacer?.abandoned(attempt)
       this.#count(attempt, 'ignored', now)
-      this.#aborted(attempt, now)
+      this.#aborted(attempt, end !== 'unsent', now)
       return
     }
     attempt.pacer?.undone(attempt, now)
@@ -159,10 +159,7 @@ export class Outcomes {
     const event = BACKEND_EVENTS[end]
     if (end === 'local') this.#release(attempt, now)
     else if (event === undefined || end === 'reset') this.#failed(attempt, now)
-    else {
-      target.count('outright')
-      this.#apply(attempt, target, event, now)
-    }
+    else this.#apply(attempt, target, event, now)
   }
 
   /** What was unreachable answers a probe of ours, or does not. */
@@ -231,8 +228,9 @@ export class Outcomes {
   #blame(attempt: Attempt, now: number): void {
     const { target, scope } = attempt
     if (attempt.evidence === 'reset') {
-      attempt.targetStreak = target.count('outright')
-      return this.#apply(attempt, target, 'unreachable', now)
+      this.#apply(attempt, target, 'unreachable', now)
+      attempt.targetStreak = target.streak
+      return
     }
     attempt.targetStreak = target.count('failed')
     attempt.scopeStreak = scope.count('failed')
@@ -266,16 +264,20 @@ export class Outcomes {
     if (request.tried !== undefined) for (const one of request.tried) if (one.isSuspect) this.#blame(one, now)
   }
 
-  /** The caller gave up. @see LEAST_WAIT_MS */
-  #aborted(attempt: Attempt, now: number): void {
-    const { scope, request } = attempt
+  /**
+   * The caller gave up. Where that was before the request was on a connection, it is the host that is not there. @see LEAST_WAIT_MS
+   */
+  #aborted(attempt: Attempt, wasSent: boolean, now: number): void {
+    const { target, scope, request } = attempt
+    const event = wasSent ? 'abandoned' : 'unreachable'
     const waitedMs = now - attempt.askedAt
     const usualMs = scope.usual?.exactMs(sizeClassOf(request.bodyBytes)) ?? NaN
     if (waitedMs < LEAST_WAIT_MS || waitedMs < LEAST_WAIT_OF_USUAL * usualMs) return this.#release(attempt, now)
-    if (attempt.isProbe) this.#apply(attempt, attempt.target, 'abandoned', now)
-    if (attempt.isScopeProbe || attempt.startedAt >= scope.abandonedAt) {
+    if (attempt.isProbe) this.#apply(attempt, target, event, now)
+    if (attempt.isScopeProbe) this.#apply(attempt, scope, 'abandoned', now)
+    else if (attempt.startedAt >= scope.abandonedAt) {
       scope.abandonedAt = NaN
-      this.#apply(attempt, scope, 'abandoned', now)
+      this.#apply(attempt, wasSent ? scope : target, event, now)
     } else if (Number.isNaN(scope.abandonedAt)) scope.abandonedAt = now
   }
 

@@ -119,8 +119,9 @@ export type OutcomeClass = 'success' | 'answered' | 'throttled' | 'failed' | 'mi
  * - `stale`: a connection that had served before was closed just as it was used again: the request goes once more to the same backend.
  * - `broken`: the response broke off after its headers.
  * - `aborted`: the caller aborted.
+ * - `unsent`: the same, before the request was on a connection.
  */
-export type AttemptEnd = 'completed' | 'connection' | 'reset' | 'timeout' | 'local' | 'resolver' | 'credential' | 'stale' | 'broken' | 'aborted'
+export type AttemptEnd = 'completed' | 'connection' | 'reset' | 'timeout' | 'local' | 'resolver' | 'credential' | 'stale' | 'broken' | 'aborted' | 'unsent'
 
 /**
  * Why an attempt that did not work is not followed by another one.

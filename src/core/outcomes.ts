@@ -48,11 +48,12 @@ export class Outcomes {
     this.expireCooldown(backend, scope, now)
     request.attempts++
     backend.attempts++
-    backend.inFlight++
+    const declaredCost = backend.sent(request.bodyBytes, now)
     scope.attempts++
     scope.inFlight++
     scope.usedAt = now
     const attempt = new Attempt(request, backend, scope, probe, scopeProbe, now)
+    attempt.declaredCost = declaredCost
     scope.slowStart.sent(attempt)
     attempt.pacer?.sent(attempt, request.bodyBytes, now)
     return attempt
@@ -97,10 +98,12 @@ export class Outcomes {
     if (status === 429) {
       slowStart.refused(attempt, latencyMs)
       pacer?.refused(attempt, headers, waitMs, Math.min(now, slowStart.arrivedAt(attempt)), now)
+      attempt.target.undone(attempt.declaredCost, attempt.startedAt, now)
     } else if (outcome === 'throttled' || outcome === 'failed') {
       // Broken or overloaded, it charged nothing, and says nothing of its limits.
       slowStart.failed(attempt)
       pacer?.undone(attempt, now)
+      attempt.target.undone(attempt.declaredCost, attempt.startedAt, now)
     } else {
       if (slowStart.admitted(attempt)) pacer?.admitted(attempt)
       pacer?.synchronize(attempt, headers, Math.min(now, slowStart.arrivedAt(attempt)), now)
@@ -130,7 +133,7 @@ export class Outcomes {
   settle(attempt: Attempt, end: AttemptEnd, now: number): void {
     attempt.isSettled = true
     const { target, scope, outcome } = attempt
-    target.inFlight--
+    target.ended(attempt.startedAt, now)
     scope.inFlight--
     scope.usedAt = now
     if (attempt.status > 0) {
@@ -148,6 +151,7 @@ export class Outcomes {
       return
     }
     attempt.pacer?.undone(attempt, now)
+    target.undone(attempt.declaredCost, attempt.startedAt, now)
     if (end === 'stale') {
       this.#count(attempt, 'ignored', now)
       this.#release(attempt, now)

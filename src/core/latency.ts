@@ -35,6 +35,7 @@ const LEAST_ANSWERS = 10
  * is quick.
  */
 const QUICK_MS = 100
+const QUICK = Math.log(QUICK_MS)
 
 /** Chance alone makes equals differ by so much. */
 const TOLERANCE = 1.25
@@ -58,8 +59,11 @@ export const SIZE_CLASSES = SIZES.length + 1
 class Usual {
   answers = 0
   ms = NaN
-  /** As it was, be it ever so quick. */
-  exactMs = NaN
+  /** As it was, be it ever so quick; NaN before there were enough. */
+  get exactMs(): number {
+    return this.answers < LEAST_ANSWERS ? NaN : this.#exactMean
+  }
+
   #exactMean = 0
   // Of logarithms, since times to headers are lognormal, and one answer of a minute is one answer.
   #mean = 0
@@ -69,18 +73,18 @@ class Usual {
   #answeredAt = -Infinity
 
   observe(latencyMs: number, now: number): void {
-    const time = Math.log(Math.max(QUICK_MS, latencyMs))
+    const time = latencyMs > QUICK_MS ? Math.log(latencyMs) : QUICK
     this.answers++
     const difference = this.answers === 1 ? 0 : time - this.#mean
-    const share = this.answers < LEAST_ANSWERS ? 1 / this.answers : this.#shareOf(difference, now)
+    const share = this.answers < LEAST_ANSWERS || difference === 0 ? 1 / this.answers : this.#shareOf(difference, now)
     const deviation = Math.min(Math.abs(difference), this.answers < LEAST_ANSWERS ? Infinity : SURPRISING * Math.max(LEAST_DEVIATION, this.#deviation))
     this.#mean = this.answers === 1 ? time : this.#mean + difference * share
     this.#deviation += (deviation - this.#deviation) * Math.max(NEWEST_SHARE, 1 / this.answers)
+    if (difference === 0) this.#surprises = 0
     this.#answeredAt = now
-    this.#exactMean += (Math.log(Math.max(1, latencyMs)) - this.#exactMean) * Math.max(NEWEST_SHARE, 1 / this.answers)
-    if (this.answers < LEAST_ANSWERS) return
-    this.ms = Math.exp(this.#mean)
-    this.exactMs = Math.exp(this.#exactMean)
+    this.#exactMean += (latencyMs - this.#exactMean) * Math.max(NEWEST_SHARE, 1 / this.answers)
+    // What is quick is as quick as before, mostly: nothing to reckon then.
+    if (this.answers >= LEAST_ANSWERS && (difference !== 0 || Number.isNaN(this.ms))) this.ms = Math.exp(this.#mean)
   }
 
   #shareOf(difference: number, now: number): number {

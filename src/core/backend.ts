@@ -4,6 +4,7 @@
  */
 import { AVAILABLE, Condition } from './health.js'
 import type { Latency } from './latency.js'
+import { Declared } from './pacing/declared.js'
 import type { Pacer } from './pacing/pacer.js'
 import { SlowStart } from './slow-start.js'
 import type { BackendConfig, BackendStatus, PoolConfig, ScopeStatus } from './types.js'
@@ -91,10 +92,11 @@ export class ScopeState extends Condition {
     return true
   }
 
-  status(now: number): ScopeStatus {
+  /** @param isBackendPaced a limit that is declared of the whole backend is reached. */
+  status(isBackendPaced: boolean, now: number): ScopeStatus {
     const pace = this.pacer?.pace(now) ?? []
     const cooldownMs = Math.max(0, this.cooldownUntil - now)
-    const isPaced = (this.pacer?.toldMs(0, now) ?? 0) > 0
+    const isPaced = isBackendPaced || (this.pacer?.toldMs(0, now) ?? 0) > 0
     const { health } = this
     return {
       scope: this.name,
@@ -130,6 +132,9 @@ export class Backend extends Condition {
   /** How many of these are remembered, the one without a name aside. */
   namesRemembered = 0
 
+  /** What counts towards the limits that are declared of it. */
+  #declared: Declared | undefined
+
   /** The inner dispatcher takes no probe of ours (a mock without a route for it): requests are the probes then. */
   refusesProbes = false
   /** The scopes of the last failures in a row, without a success of the backend in between. */
@@ -145,6 +150,30 @@ export class Backend extends Condition {
     const models = this.config.models
     const renamed = models !== undefined && Object.hasOwn(models, requested) ? models[requested] : undefined
     return renamed ?? requested
+  }
+
+  /** Milliseconds until a request of this size is within the limits that are declared; 0: now. */
+  declaredMs(bodyBytes: number, now: number): number {
+    const { limits } = this.config
+    return limits === undefined || this.#declared === undefined ? 0 : this.#declared.waitMs(limits, this.inFlight, bodyBytes, now)
+  }
+
+  /** An attempt begins. @returns what it costs of a declared limit of tokens. */
+  sent(bodyBytes: number, now: number): number {
+    this.inFlight++
+    if (this.config.limits === undefined) return 0
+    return (this.#declared ??= new Declared()).sent(bodyBytes, now)
+  }
+
+  /** It counts towards no limit. */
+  undone(cost: number, sentAt: number, now: number): void {
+    this.#declared?.undone(cost, sentAt, now)
+  }
+
+  /** Its body has ended. */
+  ended(sentAt: number, now: number): void {
+    this.inFlight--
+    this.#declared?.ended(now - sentAt)
   }
 
   /** A scope of it failed. @returns whether that makes it the backend's failure. */
@@ -168,7 +197,8 @@ export class Backend extends Condition {
   /** A copy for people and dashboards. */
   status(now: number): BackendStatus {
     const { config, health } = this
-    const scopes = [...this.scopes.values()].map((scope) => scope.status(now))
+    const isPaced = this.declaredMs(0, now) > 0
+    const scopes = [...this.scopes.values()].map((scope) => scope.status(isPaced, now))
     const isCooling = scopes.length > 0 && scopes.every((scope) => scope.state === 'cooldown')
     const scopeCooldownMs = isCooling ? Math.min(...scopes.map((scope) => scope.cooldownMs)) : 0
     return {

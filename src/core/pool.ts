@@ -93,6 +93,7 @@ export class Pool {
     if (attempt.outcome !== 'ignored' || attempt.isSettled) return
     this.#outcomes.conclude(attempt, outcome, this.#config.latencyGuard, now)
     if (isDelivered(outcome)) this.#tellAnswered(attempt)
+    this.#probes?.look(now)
     if (this.#queues.size > 0) this.#queues.wakeBy(now, now)
   }
 
@@ -101,7 +102,7 @@ export class Pool {
     if (attempt.isSettled) return
     this.#outcomes.settle(attempt, end, now)
     this.#scopes.settled(attempt, now)
-    if (attempt.outcome === 'failed') this.#probes?.arm(now)
+    this.#probes?.look(now)
     if (this.#queues.size > 0) this.#queues.wakeBy(now, now)
   }
 

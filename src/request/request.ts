@@ -210,7 +210,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   onFailure(handler: AttemptHandler, error: Error, blame: Blame): void {
     if (blame === 'caller' || this.#aborted || this.#request.body.error !== undefined || isCallersFault(error)) {
-      this.settle(handler, 'aborted')
+      this.settle(handler, handler.wasConnected ? 'aborted' : 'unsent')
       this.#fail(error)
       return
     }

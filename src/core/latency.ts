@@ -1,7 +1,7 @@
 /**
  * Among equals the faster one should get more of the work, and one that has become slow little: no error, no 429, only
  * several times the time to response headers (a brownout, a distant region, a crowded machine). It keeps a little all the
- * same, or nobody would notice that it has recovered.
+ * same, or its recovery would go unnoticed.
  *
  * Only successes count: a 429 comes at once, and would make a backend that refuses everything look fast. Long prompts take
  * longer, so requests are compared with those of their size.
@@ -24,15 +24,15 @@ const SURPRISES = 2
 const SURPRISING = 2
 const LEAST_DEVIATION = 0.1
 
-/** A slow backend is rarely asked, and known to have recovered by its last answers: beside a faster one what is ten seconds old counts a third. */
+/** In milliseconds. A slow backend is rarely asked, and known to have recovered by its last answers: beside a faster one what is ten seconds old counts a third. */
 const MEMORY_MS = 10_000
 
 /** Before so many answers nothing is known. */
 const LEAST_ANSWERS = 10
 
 /**
- * Nobody notices a few milliseconds that became fifty because a machine is busy: who answers within a tenth of a second
- * is quick.
+ * In milliseconds. A few that became fifty because a machine is busy are not noticed: a backend that answers within a tenth of a
+ * second is quick.
  */
 const QUICK_MS = 100
 const QUICK = Math.log(QUICK_MS)

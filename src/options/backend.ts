@@ -1,5 +1,5 @@
 /**
- * Who a backend is and how it is spoken to. A request needs origin, path, names and credential in the form in which they
+ * What a backend is and how it is spoken to. A request needs origin, path, names and credential in the form in which they
  * are sent; a user writes a URL and a key. This is the one place where the one becomes the other.
  */
 import type { BackendConfig } from '../core/types.js'

@@ -119,6 +119,9 @@ export class Backend extends Condition {
   /** By the names that this backend has for them. */
   readonly scopes = new Map<string, ScopeState>()
 
+  /** Requests in a row that it reset, without any answer between. */
+  resets = 0
+
   /** The inner dispatcher takes no probe of ours (a mock without a route for it): requests are the probes then. */
   refusesProbes = false
   /** The scopes of the last failures in a row, without a success of the backend in between. */

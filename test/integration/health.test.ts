@@ -131,6 +131,22 @@ describe('many dead backends before one that is idle', () => {
 })
 
 describe('a host that dies with 400 requests in flight', () => {
+  test('and three more in turn, each with all that the one before has left behind: all are answered', async (t) => {
+    const dying = await Promise.all(Array.from({ length: 4 }, () => startScriptedBackend()))
+    t.after(() => Promise.all(dying.map((one) => one.close())))
+    const world = await setUp(t, [], () => undefined)
+    world.balancer.engine.update({
+      backends: [...dying.map(({ url }, i) => ({ url, name: `dying${i}`, priority: i + 1 })), { url: world.good.url, name: 'good', priority: 9 }],
+    })
+    const answers = Array.from({ length: 400 }, () => world.ask())
+    for (const one of dying) {
+      await until(() => one.calls.length === 400, 'all are in flight')
+      one.always((call) => { call.reset() })
+    }
+    const texts = await wait(world, Promise.all(answers))
+    assert.deepEqual(texts.map(({ text }) => text).filter((text) => text !== 'good'), [])
+  })
+
   for (const count of [1, 3]) {
     for (const isWarm of [false, true]) {
       for (const after of ['refuses', 'resets'] as const) {

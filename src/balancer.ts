@@ -156,7 +156,7 @@ class InnerDispatcher implements Inner {
   readonly takesLegacy: boolean
   readonly dispatch: Inner['dispatch']
   readonly emitter: NodeJS.EventEmitter | undefined
-  readonly connectedSince: ((origin: string, since: number) => boolean) | undefined
+  readonly connectedSince: (origin: string, since: number) => boolean | undefined
   /** Monotonic time of the last connection, by origin. */
   #connectedAt = new Map<string, number>()
 
@@ -168,7 +168,11 @@ class InnerDispatcher implements Inner {
     // Looked up at every request, as undici does: a dispatcher may be patched or composed in place.
     this.dispatch = (opts, handler) => target.dispatch(opts as DispatcherType.DispatchOptions, (isOurs ? handler : speakBoth(handler)) as never)
     this.emitter = typeof (target as { on?: unknown }).on === 'function' ? (target as unknown as NodeJS.EventEmitter) : undefined
-    this.connectedSince = this.emitter === undefined ? undefined : (origin, since) => (this.#connectedAt.get(origin) ?? -Infinity) >= since
+    this.connectedSince = (origin, since) => {
+      // One that tells of no connection at all, such as a proxy's, does not say that there was none.
+      const at = this.#connectedAt.get(origin)
+      return at === undefined ? undefined : at >= since
+    }
     this.emitter?.on('connect', this.#onConnect)
   }
 
@@ -183,10 +187,10 @@ class InnerDispatcher implements Inner {
   }
 
   get isMockActive(): boolean {
-    return this.read('isMockActive') === true
+    return (this.#target as { readonly isMockActive?: unknown }).isMockActive === true
   }
 
-  read(property: 'isMockActive' | 'webSocketOptions' | 'eventSourceOptions'): unknown {
+  read(property: 'webSocketOptions' | 'eventSourceOptions'): unknown {
     return (this.#target as unknown as Record<string, unknown>)[property]
   }
 }

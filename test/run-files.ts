@@ -18,7 +18,7 @@ const FILE_TIMEOUT_MS = 5 * 60_000
 /** Those of more than two seconds on two idle cores, the slowest first. One that is missing here is only begun late. */
 const SLOW = [
   'package/package', 'hardening/soak', 'bench-smoke', 'examples/recipes', 'integration/install', 'examples/demo', 'simulation/simulator',
-  'simulation/regression', 'hardening/memory', 'integration/transparency', 'docs', 'hardening/multi-process', 'architecture', 'simulation/report', 'integration/outcomes',
+  'simulation/regression', 'hardening/memory', 'compliance/transparency', 'docs', 'hardening/multi-process', 'architecture', 'simulation/report', 'clients/outcomes',
 ].map((name) => `test/${name}.test.ts`)
 
 /** Nothing outlives a test there: the core keeps its state in objects, as `architecture.test.ts` sees to, and options are values. */
@@ -41,7 +41,7 @@ if (pure.length > 0) {
   files.unshift(all)
 }
 
-// One more than there are cores, for when a file waits.
-const results = run({ files, concurrency: availableParallelism() + 1, timeout: FILE_TIMEOUT_MS })
+// As many as there are cores and no more: several files start children of their own, and some measure time.
+const results = run({ files, concurrency: availableParallelism(), timeout: FILE_TIMEOUT_MS })
 results.on('test:fail', () => { process.exitCode = 1 })
 results.pipe(new spec()).pipe(process.stdout)

@@ -2,8 +2,9 @@
  * Where each backend stands, as a whole and with each of its scopes, and in which order backends are asked. What was learned
  * of a backend outlives an update of the options that keeps it: it is held here, apart from the configuration.
  */
-import { Condition } from './health.js'
+import { AVAILABLE, Condition } from './health.js'
 import type { Latency } from './latency.js'
+import { Declared } from './pacing/declared.js'
 import type { Pacer } from './pacing/pacer.js'
 import { SlowStart } from './slow-start.js'
 import type { BackendConfig, BackendStatus, PoolConfig, ScopeStatus } from './types.js'
@@ -12,7 +13,7 @@ import type { BackendConfig, BackendStatus, PoolConfig, ScopeStatus } from './ty
 const NEWS_MS = 1_000
 
 /** Failures of so many attempts in a row, on at least two scopes, are the backend's: a host that answers 503 to twenty models is found out once. */
-const FAILURES_OF_SCOPES = 3
+export const FAILURES_OF_SCOPES = 3
 
 /** What the pool knows of one scope on one backend: its health is that of a deployment. */
 export class ScopeState extends Condition {
@@ -27,6 +28,10 @@ export class ScopeState extends Condition {
   inFlight = 0
   /** Monotonic time of the last attempt or cooldown. */
   usedAt: number
+  /** Monotonic time at which the last success had come to its end. */
+  succeededAt = -Infinity
+  /** It meant something to the backend: it stays when its requests have ended. */
+  isRemembered = false
   pacer: Pacer | undefined
   /** Usual times to the response headers, from the first success on. */
   usual: Latency | undefined = undefined
@@ -68,6 +73,11 @@ export class ScopeState extends Condition {
     return isNews
   }
 
+  /** Nothing that was observed has to be remembered. */
+  isInOrder(now: number): boolean {
+    return this.health === AVAILABLE && this.cooldownUntil <= now && Number.isNaN(this.abandonedAt)
+  }
+
   /** Books as admitted what would have been refused by now, if it were to be. */
   admitDue(now: number): void {
     for (let due = this.slowStart.takeAdmitted(now); due !== undefined; due = this.slowStart.takeAdmitted(now)) {
@@ -82,10 +92,11 @@ export class ScopeState extends Condition {
     return true
   }
 
-  status(now: number): ScopeStatus {
+  /** @param isBackendPaced a limit that is declared of the whole backend is reached. */
+  status(isBackendPaced: boolean, now: number): ScopeStatus {
     const pace = this.pacer?.pace(now) ?? []
     const cooldownMs = Math.max(0, this.cooldownUntil - now)
-    const isPaced = (this.pacer?.toldMs(0, now) ?? 0) > 0
+    const isPaced = isBackendPaced || (this.pacer?.toldMs(0, now) ?? 0) > 0
     const { health } = this
     return {
       scope: this.name,
@@ -118,6 +129,11 @@ export class Backend extends Condition {
   lastLatencyMs = NaN
   /** By the names that this backend has for them. */
   readonly scopes = new Map<string, ScopeState>()
+  /** How many of these are remembered, the one without a name aside. */
+  namesRemembered = 0
+
+  /** What counts towards the limits that are declared of it. */
+  #declared: Declared | undefined
 
   /** The inner dispatcher takes no probe of ours (a mock without a route for it): requests are the probes then. */
   refusesProbes = false
@@ -134,6 +150,30 @@ export class Backend extends Condition {
     const models = this.config.models
     const renamed = models !== undefined && Object.hasOwn(models, requested) ? models[requested] : undefined
     return renamed ?? requested
+  }
+
+  /** Milliseconds until a request of this size is within the limits that are declared; 0: now. */
+  declaredMs(bodyBytes: number, now: number): number {
+    const { limits } = this.config
+    return limits === undefined || this.#declared === undefined ? 0 : this.#declared.waitMs(limits, this.inFlight, bodyBytes, now)
+  }
+
+  /** An attempt begins. @returns what it costs of a declared limit of tokens. */
+  sent(bodyBytes: number, now: number): number {
+    this.inFlight++
+    if (this.config.limits === undefined) return 0
+    return (this.#declared ??= new Declared()).sent(bodyBytes, now)
+  }
+
+  /** It counts towards no limit. */
+  undone(cost: number, sentAt: number, now: number): void {
+    this.#declared?.undone(cost, sentAt, now)
+  }
+
+  /** Its body has ended. */
+  ended(sentAt: number, now: number): void {
+    this.inFlight--
+    this.#declared?.ended(now - sentAt)
   }
 
   /** A scope of it failed. @returns whether that makes it the backend's failure. */
@@ -157,7 +197,8 @@ export class Backend extends Condition {
   /** A copy for people and dashboards. */
   status(now: number): BackendStatus {
     const { config, health } = this
-    const scopes = [...this.scopes.values()].map((scope) => scope.status(now))
+    const isPaced = this.declaredMs(0, now) > 0
+    const scopes = [...this.scopes.values()].map((scope) => scope.status(isPaced, now))
     const isCooling = scopes.length > 0 && scopes.every((scope) => scope.state === 'cooldown')
     const scopeCooldownMs = isCooling ? Math.min(...scopes.map((scope) => scope.cooldownMs)) : 0
     return {

@@ -149,44 +149,55 @@ function backoffMs(ejections: number, reason: EjectionReason, tookMs: number, ra
   return Math.min(longestMs, ms * (1 + BACKOFF_JITTER * random()))
 }
 
-/** Of a backend as a whole, or of one scope on it: its health, and whose failures that rests on, so that one can be taken back. */
+/** How many failures were counted since the last success, and not taken back: those that eject at once, and the others. */
+export interface Streak {
+  outright: number
+  failed: number
+}
+
+/** Of a backend as a whole, or of one scope on it: its health, and what that rests on, so that a failure can be taken back. */
 export class Condition {
   health: Health = AVAILABLE
-  #evidence: object[] | undefined
+  #streak: Streak | undefined
 
   /** Milliseconds until it may be tried; 0 when that is now, or a probe is under way. */
   outMs(now: number): number {
     return this.health.kind === 'ejected' ? Math.max(0, this.health.until - now) : 0
   }
 
-  /** @param source whose failure it is. @returns whether anything changed. */
-  apply(event: HealthEvent, circumstances: Circumstances, source?: object): boolean {
+  /** @returns whether anything changed. */
+  apply(event: HealthEvent, circumstances: Circumstances): boolean {
     const before = this.health
     this.health = transition(before, event, circumstances)
-    if (event === 'success') this.#evidence = undefined
-    else if (source !== undefined) this.#remember(source, circumstances.failuresToEject)
+    if (event === 'success' || event === 'reached') this.#streak = undefined
+    else if (event !== 'failed' && event !== 'probe' && event !== 'release') this.count('outright')
     return this.health !== before
   }
 
-  /** The failure was not its fault: an ejection that rested on it ends. @returns whether anything changed. */
-  takeBack(source: object): boolean {
-    const evidence = this.#evidence
-    const at = evidence?.indexOf(source) ?? -1
-    if (evidence === undefined || at < 0) return false
-    const { health } = this
-    // What ejects at once rests on the last failure alone.
-    const isRest = health.kind === 'available' || health.reason === 'failed' || at === evidence.length - 1
-    evidence.splice(at, 1)
-    if (!isRest) return false
-    const failures = health.kind === 'available' || health.reason === 'failed' ? evidence.length : 0
-    const ejections = health.kind === 'available' ? health.ejections : health.ejections - 1
-    this.health = failures === 0 && ejections === 0 ? AVAILABLE : { kind: 'available', failures, ejections }
-    return true
+  /** Counts a failure; one that ejects at once is counted where it is applied. @returns what it can be taken back from. */
+  count(kind: keyof Streak): Streak {
+    const streak = this.#streak ??= { outright: 0, failed: 0 }
+    streak[kind]++
+    return streak
   }
 
-  #remember(source: object, most: number): void {
-    const evidence = this.#evidence ??= []
-    evidence.push(source)
-    if (evidence.length > most) evidence.shift()
+  get streak(): Streak | undefined {
+    return this.#streak
+  }
+
+  /**
+   * A failure was not its fault: an ejection that rested on it ends, and one that it had only prolonged is over for now.
+   *
+   * @param streak what it was counted in; where a success came since, it counts no more.
+   * @param probe the slot that the attempt held.
+   * @param failuresToEject how many of those that do not eject at once do so in a row.
+   */
+  takeBack(kind: keyof Streak, streak: Streak, probe: Probing | undefined, failuresToEject: number, now: number): void {
+    if (streak !== this.#streak) return
+    streak[kind]--
+    const { health } = this
+    if (health.kind === 'available') this.health = { ...health, failures: Math.max(0, health.failures - 1) }
+    else if (health.kind === 'ejected' && health.ejections - 1 === probe?.ejections) this.health = { ...probe, kind: 'ejected', until: now }
+    else if (streak.outright === 0 && streak.failed < failuresToEject) this.health = { kind: 'available', failures: streak.failed, ejections: health.ejections - 1 }
   }
 }

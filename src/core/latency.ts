@@ -58,6 +58,9 @@ export const SIZE_CLASSES = SIZES.length + 1
 class Usual {
   answers = 0
   ms = NaN
+  /** As it was, be it ever so quick. */
+  exactMs = NaN
+  #exactMean = 0
   // Of logarithms, since times to headers are lognormal, and one answer of a minute is one answer.
   #mean = 0
   #deviation = 0
@@ -74,7 +77,10 @@ class Usual {
     this.#mean = this.answers === 1 ? time : this.#mean + difference * share
     this.#deviation += (deviation - this.#deviation) * Math.max(NEWEST_SHARE, 1 / this.answers)
     this.#answeredAt = now
-    if (this.answers >= LEAST_ANSWERS) this.ms = Math.exp(this.#mean)
+    this.#exactMean += (Math.log(Math.max(1, latencyMs)) - this.#exactMean) * Math.max(NEWEST_SHARE, 1 / this.answers)
+    if (this.answers < LEAST_ANSWERS) return
+    this.ms = Math.exp(this.#mean)
+    this.exactMs = Math.exp(this.#exactMean)
   }
 
   #shareOf(difference: number, now: number): number {
@@ -95,9 +101,14 @@ export class Latency {
     (this.#usual[sizeClass] ??= new Usual()).observe(latencyMs, now)
   }
 
-  /** In milliseconds; NaN while too little is known. */
+  /** In milliseconds, a tenth of a second at least, to compare backends by; NaN while too little is known. */
   usualMs(sizeClass: number): number {
     return this.#usual[sizeClass]?.ms ?? NaN
+  }
+
+  /** In milliseconds, to hold a caller's patience against; NaN while too little is known. */
+  exactMs(sizeClass: number): number {
+    return this.#usual[sizeClass]?.exactMs ?? NaN
   }
 }
 

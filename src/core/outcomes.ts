@@ -2,7 +2,7 @@
  * The books: every attempt from its beginning to its end, in counters, health, cooldowns and pace. What an attempt means is
  * decided by `classify`, what follows for the request by the pool; here it is written down.
  */
-import type { Backend, ScopeState } from './backend.js'
+import { FAILURES_OF_SCOPES, type Backend, type ScopeState } from './backend.js'
 import { classify, isDelivered, mayBeThrottled } from './classify.js'
 import { AVAILABLE, FAILURES_TO_EJECT, type Circumstances, type Condition, type HealthEvent, type Probing } from './health.js'
 import { Latency, sizeClassOf } from './latency.js'
@@ -48,11 +48,12 @@ export class Outcomes {
     this.expireCooldown(backend, scope, now)
     request.attempts++
     backend.attempts++
-    backend.inFlight++
+    const declaredCost = backend.sent(request.bodyBytes, now)
     scope.attempts++
     scope.inFlight++
     scope.usedAt = now
     const attempt = new Attempt(request, backend, scope, probe, scopeProbe, now)
+    attempt.declaredCost = declaredCost
     scope.slowStart.sent(attempt)
     attempt.pacer?.sent(attempt, request.bodyBytes, now)
     return attempt
@@ -97,10 +98,12 @@ export class Outcomes {
     if (status === 429) {
       slowStart.refused(attempt, latencyMs)
       pacer?.refused(attempt, headers, waitMs, Math.min(now, slowStart.arrivedAt(attempt)), now)
+      attempt.target.undone(attempt.declaredCost, attempt.startedAt, now)
     } else if (outcome === 'throttled' || outcome === 'failed') {
       // Broken or overloaded, it charged nothing, and says nothing of its limits.
       slowStart.failed(attempt)
       pacer?.undone(attempt, now)
+      attempt.target.undone(attempt.declaredCost, attempt.startedAt, now)
     } else {
       if (slowStart.admitted(attempt)) pacer?.admitted(attempt)
       pacer?.synchronize(attempt, headers, Math.min(now, slowStart.arrivedAt(attempt)), now)
@@ -130,7 +133,7 @@ export class Outcomes {
   settle(attempt: Attempt, end: AttemptEnd, now: number): void {
     attempt.isSettled = true
     const { target, scope, outcome } = attempt
-    target.inFlight--
+    target.ended(attempt.startedAt, now)
     scope.inFlight--
     scope.usedAt = now
     if (attempt.status > 0) {
@@ -141,13 +144,14 @@ export class Outcomes {
       return
     }
     scope.slowStart.failed(attempt)
-    if (end === 'aborted' || end === 'completed') {
+    if (end === 'aborted' || end === 'unsent' || end === 'completed') {
       attempt.pacer?.abandoned(attempt)
       this.#count(attempt, 'ignored', now)
-      this.#aborted(attempt, now)
+      this.#aborted(attempt, end !== 'unsent', now)
       return
     }
     attempt.pacer?.undone(attempt, now)
+    target.undone(attempt.declaredCost, attempt.startedAt, now)
     if (end === 'stale') {
       this.#count(attempt, 'ignored', now)
       this.#release(attempt, now)
@@ -192,6 +196,7 @@ export class Outcomes {
   #count(attempt: Attempt, outcome: OutcomeClass, now: number): void {
     const { request, target, scope } = attempt
     attempt.outcome = outcome
+    attempt.concludedAt = now
     request.lastOutcome = outcome
     if (outcome === 'success') {
       target.successes++
@@ -220,27 +225,35 @@ export class Outcomes {
     this.#release(attempt, now)
     if (twin.isSuspect) return
     twin.isSuspect = true
-    this.#takeBack(twin)
+    this.#takeBack(twin, now)
     if (this.#listener.hears('suspect-request')) this.#listener.tell('suspect-request', { attempt, evidence: evidence ?? '' })
   }
 
   #blame(attempt: Attempt, now: number): void {
     const { target, scope } = attempt
-    if (attempt.evidence === 'reset') return this.#apply(attempt, target, 'unreachable', now)
+    if (attempt.evidence === 'reset') {
+      this.#apply(attempt, target, 'unreachable', now)
+      attempt.targetStreak = target.streak
+      return
+    }
+    attempt.targetStreak = target.count('failed')
+    attempt.scopeStreak = scope.count('failed')
     this.#apply(attempt, scope, 'failed', now)
-    if (target.failedOn(scope)) this.#change(target, undefined, 'failed', { ...this.#circumstances(now, attempt.isProbe, now - attempt.startedAt), failuresToEject: 1 }, attempt)
-    else if (attempt.isProbe) this.#apply(attempt, target, 'failed', now)
+    const isOfBackend = target.failedOn(scope) || attempt.isProbe
+    if (isOfBackend) this.#change(target, undefined, 'failed', { ...this.#circumstances(now, attempt.isProbe, attempt.concludedAt - attempt.startedAt), failuresToEject: 1 })
   }
 
-  #takeBack(attempt: Attempt): void {
-    const { target, scope } = attempt
-    target.notFailedOn(scope)
-    for (const condition of [target, scope]) {
-      const wasOut = condition.health.kind !== 'available'
-      if (!condition.takeBack(attempt)) continue
-      this.changes++
-      if (wasOut && condition.health.kind === 'available') this.#tellReadmitted(target, condition === scope ? scope.name : undefined)
-    }
+  #takeBack(attempt: Attempt, now: number): void {
+    const { target, scope, targetStreak, scopeStreak } = attempt
+    const kind = attempt.evidence === 'reset' ? 'outright' : 'failed'
+    if (kind === 'failed') target.notFailedOn(scope)
+    const wasOut = target.health.kind !== 'available'
+    const wasScopeOut = scope.health.kind !== 'available'
+    if (targetStreak !== undefined) target.takeBack(kind, targetStreak, attempt.probe, FAILURES_OF_SCOPES, now)
+    if (scopeStreak !== undefined) scope.takeBack(kind, scopeStreak, attempt.scopeProbe, FAILURES_TO_EJECT, now)
+    this.changes++
+    if (wasOut && target.health.kind === 'available') this.#tellReadmitted(target, undefined)
+    if (wasScopeOut && scope.health.kind === 'available') this.#tellReadmitted(target, scope.name)
   }
 
   #succeeded(attempt: Attempt, now: number): void {
@@ -255,16 +268,20 @@ export class Outcomes {
     if (request.tried !== undefined) for (const one of request.tried) if (one.isSuspect) this.#blame(one, now)
   }
 
-  /** The caller gave up. @see LEAST_WAIT_MS */
-  #aborted(attempt: Attempt, now: number): void {
-    const { scope, request } = attempt
+  /**
+   * The caller gave up. Where that was before the request was on a connection, it is the host that is not there. @see LEAST_WAIT_MS
+   */
+  #aborted(attempt: Attempt, wasSent: boolean, now: number): void {
+    const { target, scope, request } = attempt
+    const event = wasSent ? 'abandoned' : 'unreachable'
     const waitedMs = now - attempt.askedAt
-    const usualMs = scope.usual?.usualMs(sizeClassOf(request.bodyBytes)) ?? NaN
+    const usualMs = scope.usual?.exactMs(sizeClassOf(request.bodyBytes)) ?? NaN
     if (waitedMs < LEAST_WAIT_MS || waitedMs < LEAST_WAIT_OF_USUAL * usualMs) return this.#release(attempt, now)
-    if (attempt.isProbe) this.#apply(attempt, attempt.target, 'abandoned', now)
-    if (attempt.isScopeProbe || attempt.startedAt >= scope.abandonedAt) {
+    if (attempt.isProbe) this.#apply(attempt, target, event, now)
+    if (attempt.isScopeProbe) this.#apply(attempt, scope, 'abandoned', now)
+    else if (attempt.startedAt >= scope.abandonedAt) {
       scope.abandonedAt = NaN
-      this.#apply(attempt, scope, 'abandoned', now)
+      this.#apply(attempt, wasSent ? scope : target, event, now)
     } else if (Number.isNaN(scope.abandonedAt)) scope.abandonedAt = now
   }
 
@@ -284,15 +301,15 @@ export class Outcomes {
 
   #apply(attempt: Attempt, condition: Backend | ScopeState, event: HealthEvent, now: number): void {
     const isScope = condition === attempt.scope
-    const circumstances = this.#circumstances(now, isScope ? attempt.isScopeProbe : attempt.isProbe, now - attempt.startedAt)
-    this.#change(attempt.target, isScope ? attempt.scope : undefined, event, circumstances, event === 'success' || event === 'release' ? undefined : attempt)
+    const circumstances = this.#circumstances(now, isScope ? attempt.isScopeProbe : attempt.isProbe, attempt.concludedAt - attempt.startedAt)
+    this.#change(attempt.target, isScope ? attempt.scope : undefined, event, circumstances)
   }
 
   /** Health moves on, and the listener learns what people want to know. */
-  #change(backend: Backend, scope: ScopeState | undefined, event: HealthEvent, circumstances: Circumstances, source?: Attempt): void {
+  #change(backend: Backend, scope: ScopeState | undefined, event: HealthEvent, circumstances: Circumstances): void {
     const condition = scope ?? backend
     const wasOut = condition.health.kind !== 'available'
-    if (!condition.apply(event, circumstances, source)) return
+    if (!condition.apply(event, circumstances)) return
     this.changes++
     const { health } = condition
     if (health.kind === 'available' && wasOut) this.#tellReadmitted(backend, scope?.name)

@@ -6,12 +6,11 @@
  * can wait; it never keeps one from being sent where there is no other way.
  */
 import type { Backend, ScopeState, Tiers } from './backend.js'
-import { Candidates, type Shortage } from './candidates.js'
 import { AVAILABLE, canProbe, LONGEST_BACKOFF_MS, type Condition } from './health.js'
 import { FASTEST_KEEPS_MS, SIZE_CLASSES, sizeClassOf, speedOf } from './latency.js'
 import type { Outcomes } from './outcomes.js'
-import type { Attempt, PoolRequest } from './request.js'
-import type { Scope } from './scopes.js'
+import type { Attempt, PoolRequest, Shortage } from './request.js'
+import { Candidates, type Scope } from './scopes.js'
 import type { System } from './types.js'
 
 /**
@@ -20,11 +19,20 @@ import type { System } from './types.js'
  */
 const AT_ONCE_MS = 1
 
+/**
+ * A request that can wait looks every so many milliseconds whether a probe that is under way has been decided: it is woken then,
+ * but not where the probe comes to nothing. As the first backoff.
+ */
+const PROBE_LOOK_MS = 250
+
 /** At the edge of their limits all have no room left: then this keeps weights in force. */
 const LEAST_ROOM = 0.01
 
 /** Draws before all are asked. Where half are short, 15 of 16 requests need no more. */
 const DRAWS = 4
+
+/** A caller is better told to come back within a second, in milliseconds, than sent to a backend that has just failed. */
+const LONG_MS = 1_000
 
 /** Chooses backends. */
 export class Picker {
@@ -64,6 +72,7 @@ export class Picker {
     for (let draws = Math.min(ready.count, DRAWS); draws > 0; draws--) {
       const position = ready.draw(this.#random)
       const state = scope.states[position]
+      if (tiers.backends[position]!.declaredMs(request.bodyBytes, now) > 0) continue // drawn from them
       if (state === undefined) return tiers.backends[position]
       state.admitDue(now)
       if (canWait && state.slowStart.waitMs(now) > 0) continue
@@ -95,15 +104,17 @@ export class Picker {
     if (found.count > 0) return tiers.backends[found.draw(this.#random)]! // drawn from them
     if (!canWait && found.leastFelt >= 0) return tiers.backends[found.leastFelt]! // found among them
     // Better than to wait, and than a 429: one that failed, but may be back.
-    const halfOpen = found.isHalfOpen ? findLeastBad(tiers.backends, scope, request, now) : undefined
+    const halfOpen = found.isHalfOpen ? findLeastBad(tiers.backends, scope, request, now, now) : undefined
     if (halfOpen !== undefined) return halfOpen
     const isFull = found.throttledMs !== Infinity || found.leastFelt >= 0
-    const leastBad = isFull || canWait ? undefined : findLeastBad(tiers.backends, scope, request, Infinity)
+    const leastBad = canWait ? undefined : isFull ? findInstead(tiers.backends, scope, request, now) : findLeastBad(tiers.backends, scope, request, Infinity, now)
     if (leastBad !== undefined) return leastBad
     const shortage = this.#shortage
+    // A probe has not said that a backend is full: who can wait is not refused while one is under way.
+    const outMs = found.isProbing ? Math.min(found.ejectedMs, canWait ? PROBE_LOOK_MS : LONGEST_BACKOFF_MS) : found.ejectedMs
     shortage.isThrottled = isFull
-    shortage.toldMs = found.feltMs === Infinity ? Math.min(found.throttledMs, found.ejectedMs) : 0
-    shortage.soonestMs = Math.min(found.throttledMs, found.ejectedMs, found.feltMs)
+    shortage.toldMs = found.feltMs === Infinity ? Math.min(found.throttledMs, outMs) : 0
+    shortage.soonestMs = Math.min(found.throttledMs, outMs, found.feltMs)
     return shortage
   }
 }
@@ -141,7 +152,8 @@ function isHealthy(condition: Condition, mayProbe: boolean, found: Candidates, n
   const isDue = canProbe(health, now)
   if (isDue && mayProbe) return true
   found.isHalfOpen ||= isDue
-  found.ejectedMs = Math.min(found.ejectedMs, health.kind === 'ejected' ? Math.max(AT_ONCE_MS, health.until - now) : LONGEST_BACKOFF_MS)
+  if (health.kind === 'probing') found.isProbing = true
+  else found.ejectedMs = Math.min(found.ejectedMs, Math.max(AT_ONCE_MS, health.until - now))
   return false
 }
 
@@ -193,15 +205,17 @@ function collectCandidates(
       if (!isHealthy(backend, mayProbe && isProbedByRequests(backend, probes), found, now) || isPassedOver(backend, request)) continue
       const state = scope.states[position]
       if (state !== undefined && !isHealthy(state, mayProbe, found, now)) continue
+      const declaredMs = backend.declaredMs(request.bodyBytes, now)
       if (state === undefined) {
-        found.add(position, backend.config.weight)
+        if (declaredMs > 0) found.throttledMs = Math.min(found.throttledMs, declaredMs)
+        else found.add(position, backend.config.weight)
         continue
       }
       state.admitDue(now)
       // Also beside a cooldown: who is told when to come back is told the later of both.
-      const toldMs = Math.max(state.cooldownUntil - now, state.pacer?.toldMs(request.bodyBytes, now) ?? 0)
+      const toldMs = Math.max(state.cooldownUntil - now, state.pacer?.toldMs(request.bodyBytes, now) ?? 0, declaredMs)
       const tried = findLast(request.tried, backend)
-      const closedMs = tried === undefined ? 0 : reopensIn(tried, request, now)
+      const closedMs = tried === undefined ? 0 : reopensIn(tried, request, canWait, now)
       if (closedMs > 0 && tried?.outcome !== 'throttled' && toldMs <= 0) {
         if (canWait) found.ejectedMs = Math.min(found.ejectedMs, closedMs)
         continue
@@ -230,9 +244,10 @@ function collectCandidates(
   }
 }
 
-/** Milliseconds until a backend that this request has tried is open to it again: to one that is held, when its cooldown or backoff is over. */
-function reopensIn(tried: Attempt, request: PoolRequest, now: number): number {
-  if (request.waitingSince !== undefined) return Math.max(0, tried.reopensAt - now)
+/** Milliseconds until a backend that this request has tried is open to it again: only after a wait, when its cooldown or backoff is over. */
+function reopensIn(tried: Attempt, request: PoolRequest, canWait: boolean, now: number): number {
+  if (request.waitingSince !== undefined) return Math.max(0, (tried.reopensAt ?? now) - now)
+  if (canWait) return Math.max(AT_ONCE_MS, (tried.reopensAt ?? now) - now)
   return tried.outcome === 'throttled' ? AT_ONCE_MS : Infinity
 }
 
@@ -242,15 +257,20 @@ function findLast(tried: readonly Attempt[] | undefined, backend: Backend): Atte
   return undefined
 }
 
-/** Of those that the request has not tried, all of which are out, the one that may be probed soonest, by a time at most; none that is being probed. */
-function findLeastBad(backends: readonly Backend[], scope: Scope, request: PoolRequest, by: number): Backend | undefined {
+/**
+ * Of those that are open to the request, all of which are out, the one that may be probed soonest, by a time at most; none that is
+ * being probed. One that the request has tried is open again to one that waits, when its backoff is over.
+ */
+function findLeastBad(backends: readonly Backend[], scope: Scope, request: PoolRequest, by: number, now: number): Backend | undefined {
   let leastBad: Backend | undefined
   let soonest = Infinity
   for (let position = 0; position < backends.length; position++) {
     const backend = backends[position]! // below the length
     const state = scope.states[position]
     const isOut = backend.health.kind !== 'available' || (state !== undefined && state.health.kind !== 'available')
-    if (!isOut || findLast(request.tried, backend) !== undefined || isPassedOver(backend, request)) continue
+    const tried = findLast(request.tried, backend)
+    const isClosed = tried !== undefined && (by > now || reopensIn(tried, request, false, now) > 0)
+    if (!isOut || isClosed || isPassedOver(backend, request)) continue
     const until = Math.max(outUntil(backend), state === undefined ? -Infinity : Math.max(outUntil(state), state.cooldownUntil))
     if (until <= by && (leastBad === undefined || until < soonest)) {
       leastBad = backend
@@ -258,6 +278,28 @@ function findLeastBad(backends: readonly Backend[], scope: Scope, request: PoolR
     }
   }
   return leastBad
+}
+
+/**
+ * In the place of a 429 of ours: a backend that failed and is out for long is tried before its time, by one request at a time. What
+ * hung for 8 s is left alone for 24; where the others are full meanwhile that costs callers. (Measured, all hang for 20 s, windows:
+ * 93.8 % of the calls answered with this, 92.3 without; with waits 96.9 and 95.7.)
+ */
+function findInstead(backends: readonly Backend[], scope: Scope, request: PoolRequest, now: number): Backend | undefined {
+  return backends.find((backend, position) => {
+    if (backend.inFlight > 0 || findLast(request.tried, backend) !== undefined || isPassedOver(backend, request)) return false
+    const state = scope.states[position]
+    if (state !== undefined && state.cooldownUntil > now) return false
+    const longestMs = Math.max(failedFor(backend, now), state === undefined ? 0 : failedFor(state, now))
+    return longestMs > LONG_MS && longestMs < Infinity
+  })
+}
+
+/** Milliseconds for which it is out as failed, 0 where it is not; Infinity where no request should find that out. */
+function failedFor({ health }: Condition, now: number): number {
+  if (health.kind === 'available') return 0
+  const isOfHost = health.reason === 'failed' || health.reason === 'unreachable' || health.reason === 'abandoned'
+  return health.kind === 'ejected' && isOfHost ? health.until - now : Infinity
 }
 
 function outUntil({ health }: Condition): number {

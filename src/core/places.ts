@@ -7,8 +7,8 @@
  * (Tried: to count on into the window after the next, place for place. One backend of 10 requests a second served 81 % so
  * instead of 94: a window that is not full at once is closed later by the refusal that follows, and stays closed for longer.)
  */
-import type { Backend, ScopeState, Tiers } from './backend.js'
-import { LONGEST_BACKOFF_MS } from './health.js'
+import type { ScopeState, Tiers } from './backend.js'
+import { LONGEST_BACKOFF_MS, type Condition } from './health.js'
 
 /** Beyond this a place is a guess, and the caller would rather ask again. Never sooner than the soonest backend all the same. */
 const LONGEST_PROMISE_MS = 15_000
@@ -101,7 +101,7 @@ function countPlaces(tiers: Tiers, states: readonly (ScopeState | undefined)[], 
   let places = 0
   tiers.backends.forEach((backend, position) => {
     const state = states[position]
-    const from = Math.max(now, state?.cooldownUntil ?? now, outUntil(backend, now))
+    const from = Math.max(now + backend.declaredMs(bodyBytes, now), state?.cooldownUntil ?? now, outUntil(backend, now), state === undefined ? now : outUntil(state, now))
     if (at < from) return
     const pacer = state?.pacer
     places += pacer?.hasPlaces === true ? pacer.placesBy(bodyBytes, at) : 1 + Math.floor((at - from) / UNKNOWN_GAP_MS)
@@ -109,7 +109,7 @@ function countPlaces(tiers: Tiers, states: readonly (ScopeState | undefined)[], 
   return places
 }
 
-function outUntil({ health }: Backend, now: number): number {
+function outUntil({ health }: Condition, now: number): number {
   if (health.kind === 'available') return now
   return health.kind === 'ejected' ? health.until : now + LONGEST_BACKOFF_MS
 }

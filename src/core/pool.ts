@@ -9,15 +9,15 @@
  * Synchronous; time comes in with each call.
  */
 import { Tiers, type Backend } from './backend.js'
-import type { Shortage } from './candidates.js'
 import { isDelivered } from './classify.js'
+import { AVAILABLE } from './health.js'
 import { Outcomes } from './outcomes.js'
 import { Pacer } from './pacing/pacer.js'
 import { Picker } from './pick.js'
 import { findPlace } from './places.js'
 import { Probes, type SendProbe } from './probes.js'
 import { FINEST_TIMER_MS, MAX_WAITERS, Queues, type Waiter } from './queue.js'
-import type { Acquisition, Attempt, PoolListener, PoolRequest } from './request.js'
+import type { Acquisition, Attempt, PoolListener, PoolRequest, Shortage } from './request.js'
 import { RetryBudget } from './retry-budget.js'
 import { Scopes, type Scope } from './scopes.js'
 import { STANDSTILL_MS, type AttemptEnd, type OutcomeClass, type PoolConfig, type PoolStatus, type ResponseHeaders, type SurfaceReason, type System } from './types.js'
@@ -56,7 +56,7 @@ export class Pool {
     this.#budget = new RetryBudget(config.retryBudget.ratio, config.retryBudget.minPerSecond, now)
     this.#outcomes = new Outcomes(system, listener)
     this.#picker = new Picker(this.#outcomes, system)
-    this.#scopes = new Scopes(this.#tiers.backends, () => (this.#config.pacing ? new Pacer() : undefined), now)
+    this.#scopes = new Scopes(this.#tiers.backends, () => (this.#config.pacing ? new Pacer(this.#random) : undefined), now)
     this.#queues = new Queues(system, (request, at) => this.#picker.pick(this.#tiers, this.#scopes.of(request.scope, at), request, true, at))
     this.#probes = sendProbe === undefined ? undefined : new Probes(system, this.#outcomes, sendProbe, (at) => { this.#queues.wakeBy(at, at) })
     this.#take()
@@ -72,7 +72,10 @@ export class Pool {
     const patienceMs = this.#patienceMs(request, scope, now)
     const found = this.#picker.pick(this.#tiers, scope, request, patienceMs > 0, now)
     if (request.attempts === 0) {
-      this.#probes?.used(now)
+      if (this.#probes !== undefined) {
+        this.#probes.usedAt = now
+        if (this.#probes.isAsleep) this.#probes.wakeUp(now)
+      }
       this.#budget.deposit(now)
       if (found.kind === 'backend' && scope.queue.length === 0) return this.#begin(request, scope, found, now)
     }
@@ -90,28 +93,30 @@ export class Pool {
     if (attempt.outcome !== 'ignored' || attempt.isSettled) return
     this.#outcomes.conclude(attempt, outcome, this.#config.latencyGuard, now)
     if (isDelivered(outcome)) this.#tellAnswered(attempt)
-    this.#queues.wakeBy(now, now)
+    this.#probes?.look(now)
+    if (this.#queues.size > 0) this.#queues.wakeBy(now, now)
   }
 
   /** The end of an attempt, once; a second time does nothing. */
   settle(attempt: Attempt, end: AttemptEnd, now: number): void {
     if (attempt.isSettled) return
     this.#outcomes.settle(attempt, end, now)
-    if (attempt.outcome === 'failed') this.#probes?.arm(now)
-    this.#queues.wakeBy(now, now)
+    this.#scopes.settled(attempt, now)
+    this.#probes?.look(now)
+    if (this.#queues.size > 0) this.#queues.wakeBy(now, now)
   }
 
   /**
-   * The attempt met a connection that had served before and was closed just then: once more to the same backend, which counts
-   * towards nothing. Once for each request.
+   * The attempt met a connection that had served before and was closed just then: once more to the same backend, unless that has
+   * been found to be out meanwhile. It counts towards nothing.
    */
   repeat(attempt: Attempt, now: number): Acquisition {
-    const { request, target } = attempt
+    const { request, target, scope } = attempt
+    this.settle(attempt, 'stale', now)
     if (this.#isClosed) return CLOSED
-    request.wasRepeated = true
-    this.#outcomes.settle(attempt, 'stale', now)
-    // Gone, or taken out, with an update; or too late.
-    if (target.index < 0 || now >= request.deadlineAt) return this.acquire(request, now)
+    request.repeats++
+    const isOut = target.index < 0 || target.health.kind !== 'available' || scope.health.kind !== 'available'
+    if ((isOut || now >= request.deadlineAt) && !request.pinned) return this.acquire(request, now)
     return this.#begin(request, this.#scopes.of(request.scope, now), target, now)
   }
 
@@ -158,7 +163,7 @@ export class Pool {
   /** Waiters are woken and find the pool closed; attempts in flight may still settle. */
   close(): void {
     this.#isClosed = true
-    this.#probes?.stop()
+    this.#probes?.close()
     this.#queues.wakeAll()
   }
 
@@ -191,7 +196,7 @@ export class Pool {
     const isThrottled = to === undefined && (found.kind === 'backend' || found.isThrottled)
     const toldMs = found.kind === 'shortage' ? found.toldMs : 0
     const soonestMs = found.kind === 'shortage' ? found.soonestMs : 0
-    if (attempts - (request.wasRepeated ? 1 : 0) >= this.#maxAttempts) {
+    if (attempts - request.repeats >= this.#maxAttempts) {
       return isThrottled && lastOutcome !== 'misconfigured' ? this.#reject(request, scope, toldMs, 'throttled', now) : this.surface(request, 'attempts')
     }
     if (to === undefined) {
@@ -201,7 +206,7 @@ export class Pool {
       if (this.#queues.size >= MAX_WAITERS) return this.#reject(request, scope, toldMs, 'queue-full', now)
     }
     const last = request.tried?.at(-1)
-    if (lastOutcome === 'failed' && !isFree(request, last, to) && !this.#budget.withdraw(now)) return this.surface(request, 'budget')
+    if (lastOutcome === 'failed' && !isFree(request, last, scope, to) && !this.#budget.withdraw(now)) return this.surface(request, 'budget')
     if (last !== undefined && this.#listener.hears('failover')) this.#listener.tell('failover', { attempt: last, to: to?.config })
     return to === undefined ? this.#wait(request, scope, waitMs, soonestMs, now) : this.#begin(request, scope, to, now)
   }
@@ -289,6 +294,7 @@ function boundAttempts({ maxAttempts, maxWaitMs, backends }: PoolConfig): number
  * The budget limits what is added to an overload, not the way to a healthy backend: the first step after a failure, to a backend
  * that is available, is free, and so is one after an attempt that had no connection, which has burdened no one.
  */
-function isFree(request: PoolRequest, last: Attempt | undefined, to: Backend | undefined): boolean {
-  return to?.health.kind === 'available' && (request.failures <= 1 || last?.wasUnconnected === true)
+function isFree(request: PoolRequest, last: Attempt | undefined, scope: Scope, to: Backend | undefined): boolean {
+  if (to?.health.kind !== 'available' || (scope.states[to.index]?.health ?? AVAILABLE).kind !== 'available') return false
+  return request.failures <= 1 || last?.wasUnconnected === true
 }

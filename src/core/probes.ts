@@ -11,10 +11,16 @@ import type { BackendConfig, System, Timer } from './types.js'
 /** Without requests for so long a pool is idle, in milliseconds. */
 const IDLE_AFTER_MS = 60_000
 
+/**
+ * A probe that has come to no end by then has failed, in milliseconds. The dispatcher bounds the connection and the answer with ten
+ * seconds each; this is for one that does not, or that has no connection to spare.
+ */
+const LONGEST_PROBE_MS = 30_000
+
 /** How a probe went: any answer at all, none, or the probe itself was not taken. */
 export type ProbeResult = 'reached' | 'failed' | 'refused'
 
-/** Sends a probe. Calls back once, never before it returns. */
+/** Sends a probe. Calls back, never before it returns; a second time is of no interest. */
 export type SendProbe = (backend: BackendConfig, done: (result: ProbeResult) => void) => void
 
 export class Probes {
@@ -24,8 +30,13 @@ export class Probes {
   readonly #onDone: (now: number) => void
   #backends: readonly Backend[] = []
   #isOn = true
-  #usedAt = -Infinity
-  #isAsleep = false
+  /** Monotonic time of the last request. */
+  usedAt = -Infinity
+  /** The pool was idle: to be woken by the next request. */
+  isAsleep = false
+  #isClosed = false
+  /** How many changes there had been when it was last looked who is out. */
+  #seen = 0
   #timer: Timer | undefined
   #timerAt = Infinity
 
@@ -41,21 +52,24 @@ export class Probes {
   take(backends: readonly Backend[], isOn: boolean): void {
     this.#backends = backends
     this.#isOn = isOn
-    this.stop()
-    this.arm(this.#system.now())
+    this.#stop()
+    this.#arm(this.#system.now())
   }
 
-  /** A request came in. */
-  used(now: number): void {
-    this.#usedAt = now
-    if (!this.#isAsleep) return
-    this.#isAsleep = false
-    this.arm(now)
+  /** A request came in, after a time without any. */
+  wakeUp(now: number): void {
+    this.isAsleep = false
+    this.#arm(now)
   }
 
   /** Something may have become unreachable. */
-  arm(now: number): void {
-    if (!this.#isOn) return
+  look(now: number): void {
+    if (this.#outcomes.changes !== this.#seen) this.#arm(now)
+  }
+
+  #arm(now: number): void {
+    this.#seen = this.#outcomes.changes
+    if (!this.#isOn || this.#isClosed) return
     let at = Infinity
     for (const backend of this.#backends) if (isOurs(backend) && backend.health.kind === 'ejected') at = Math.min(at, backend.health.until)
     if (at >= this.#timerAt) return
@@ -65,33 +79,51 @@ export class Probes {
     this.#timer.unref?.()
   }
 
-  stop(): void {
+  /** None from here on. */
+  close(): void {
+    this.#isClosed = true
+    this.#stop()
+  }
+
+  #stop(): void {
     this.#timer?.cancel()
     this.#timer = undefined
     this.#timerAt = Infinity
   }
 
   readonly #probeDue = (): void => {
-    this.stop()
+    this.#stop()
     const now = this.#system.now()
-    this.#isAsleep = now - this.#usedAt > IDLE_AFTER_MS
-    if (this.#isAsleep) return
+    this.isAsleep = now - this.usedAt > IDLE_AFTER_MS
+    if (this.isAsleep) return
     for (const backend of this.#backends) if (isOurs(backend) && canProbe(backend.health, now)) this.#probe(backend, now)
-    this.arm(now)
+    this.#arm(now)
   }
 
   #probe(backend: Backend, now: number): void {
     const probe = this.#outcomes.takeProbe(backend, now)
-    if (probe !== undefined) this.#send(backend.config, (result) => { this.#done(backend, probe, result, now) })
+    if (probe === undefined) return
+    let isDone = false
+    const done = (result: ProbeResult): void => {
+      if (isDone) return
+      isDone = true
+      timeout.cancel()
+      this.#done(backend, probe, result, now)
+    }
+    const timeout = this.#system.setTimer(() => { done('failed') }, LONGEST_PROBE_MS)
+    timeout.unref?.()
+    this.#send(backend.config, done)
   }
 
   #done(backend: Backend, probe: Probing, result: ProbeResult, sentAt: number): void {
+    // Of a backend that is gone there is nothing to tell.
+    if (this.#isClosed || backend.index < 0) return
     const now = this.#system.now()
     if (result === 'refused') {
       backend.refusesProbes = true
       this.#outcomes.probeRefused(backend, probe, now)
     } else this.#outcomes.probed(backend, probe, result === 'reached', now - sentAt, now)
-    this.arm(now)
+    this.#arm(now)
     this.#onDone(now)
   }
 }

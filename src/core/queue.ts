@@ -3,8 +3,7 @@
  * in the order in which callers came, and nobody else's SDK retries meanwhile.
  */
 import type { Backend } from './backend.js'
-import type { Shortage } from './candidates.js'
-import type { PoolRequest } from './request.js'
+import type { PoolRequest, Shortage } from './request.js'
 import type { QueueStatus, System, Timer, WaitStatus } from './types.js'
 
 /**
@@ -100,6 +99,8 @@ export class Queue {
 export class Queues {
   readonly #system: Pick<System, 'now' | 'setTimer'>
   readonly #ask: (request: PoolRequest, now: number) => Backend | Shortage
+  /** How many wait. */
+  size = 0
   readonly #waiters = new Map<PoolRequest, Waiter>()
   readonly #queues = new Set<Queue>()
   #timer: Timer | undefined
@@ -115,10 +116,6 @@ export class Queues {
   ) {
     this.#system = system
     this.#ask = ask
-  }
-
-  get size(): number {
-    return this.#waiters.size
   }
 
   get waits(): WaitStatus {
@@ -137,6 +134,7 @@ export class Queues {
 
   /** @param soonestAt monotonic time at which the request's turn may have come. */
   enter(queue: Queue, request: PoolRequest, deadline: number, soonestAt: number, now: number): void {
+    this.size++
     this.#waiters.set(request, queue.push(request, deadline, now))
     this.#queues.add(queue)
     this.wakeBy(Math.min(soonestAt, deadline), now)
@@ -160,7 +158,7 @@ export class Queues {
 
   /** Wakes those who can go at this time at the latest. Never at once: `wake` runs code of the caller. */
   wakeBy(at: number, now: number): void {
-    if (this.#waiters.size === 0 || at >= this.#timerAt) return
+    if (this.size === 0 || at >= this.#timerAt) return
     this.#timer?.cancel()
     this.#timerAt = at
     this.#timer = this.#system.setTimer(this.#wakeReady, Math.max(0, at - now))
@@ -172,8 +170,8 @@ export class Queues {
   }
 
   #forget(waiter: Waiter, now: number): void {
-    this.#waiters.delete(waiter.request)
-    if (this.#waiters.size === 0) {
+    if (this.#waiters.delete(waiter.request)) this.size--
+    if (this.size === 0) {
       this.#timer?.cancel()
       this.#timer = undefined
       this.#timerAt = Infinity

@@ -4,7 +4,7 @@
  * attempt is one object from `acquire` to `settle`, so that nothing else is allocated on the way.
  */
 import type { Backend, ScopeState } from './backend.js'
-import type { Probing } from './health.js'
+import type { Probing, Streak } from './health.js'
 import type { Pacer } from './pacing/pacer.js'
 import type { Undecided } from './slow-start.js'
 import type { BackendConfig, CooldownSource, OutcomeClass, OutReason, SurfaceReason } from './types.js'
@@ -36,8 +36,8 @@ export abstract class PoolRequest {
   lastOutcome: OutcomeClass | undefined = undefined
   /** Attempts that failed: the step after the first of them is free. */
   failures = 0
-  /** An attempt met a connection that was closed just then, and was made once more: that one does not count. */
-  wasRepeated = false
+  /** Attempts that met a connection which was closed just then, and were made once more: they do not count. */
+  repeats = 0
   /** Monotonic time at which the request began to wait for the first time. */
   waitingSince: number | undefined = undefined
 
@@ -71,6 +71,11 @@ export class Attempt implements Undecided {
   /** Milliseconds from `askedAt` to the response headers. */
   latencyMs = 0
   isSettled = false
+  /** Monotonic time at which its outcome became known. */
+  concludedAt = NaN
+  /** What its failure was counted in, on the backend and on the scope: it may have to be taken back. */
+  targetStreak: Streak | undefined = undefined
+  scopeStreak: Streak | undefined = undefined
   /** In which way it failed, where that may be the request's fault: a status, `timeout` or `reset`. */
   evidence: number | string | undefined = undefined
   /** Another backend failed the request in the same way. */
@@ -78,7 +83,9 @@ export class Attempt implements Undecided {
   /** No connection was made: nothing was asked of anyone. */
   wasUnconnected = false
   /** Monotonic time from which the backend is open again to the request, where that waits. */
-  reopensAt = -Infinity
+  reopensAt: number | undefined = undefined
+  /** What it costs of a declared limit of tokens. */
+  declaredCost = 0
   // The pacer's own.
   cost = 0
   sentRequests = 0
@@ -130,6 +137,17 @@ export type Acquisition =
   | { readonly kind: 'surface'; readonly reason: SurfaceReason }
   /** The pool was closed. */
   | { readonly kind: 'closed' }
+
+/** No backend can take the request now. */
+export interface Shortage {
+  readonly kind: 'shortage'
+  /** At least one backend has said that it is full, or only an estimate says so: a wait may help. */
+  readonly isThrottled: boolean
+  /** Milliseconds until the first backend of all is expected to take the request, by its own word or out; 0 where only an estimate stands in the way, Infinity when none is. */
+  readonly toldMs: number
+  /** Milliseconds until the situation changes, estimates included. */
+  readonly soonestMs: number
+}
 
 /** What the pool tells as it happens, by the name of the event. */
 export interface PoolEvents {

@@ -3,6 +3,8 @@
  * handed in, so that every decision can be replayed in a test or in a simulator.
  */
 
+import type { DeclaredLimits } from './pacing/declared.js'
+
 /** A timer that can be called off. Calling it off twice, or after it fired, does nothing. */
 export interface Timer {
   cancel(): void
@@ -62,6 +64,8 @@ export interface BackendConfig {
   readonly enabled?: boolean
   /** True when the backend has its own credential: then a 401 or 403 is our misconfiguration, not the caller's. */
   readonly ownsCredential: boolean
+  /** What the user declares of its limits. */
+  readonly limits?: DeclaredLimits | undefined
   /** Deployment or model names as this backend knows them; limits belong to the name on the backend's side. */
   readonly models: Readonly<Record<string, string>> | undefined
 
@@ -119,8 +123,9 @@ export type OutcomeClass = 'success' | 'answered' | 'throttled' | 'failed' | 'mi
  * - `stale`: a connection that had served before was closed just as it was used again: the request goes once more to the same backend.
  * - `broken`: the response broke off after its headers.
  * - `aborted`: the caller aborted.
+ * - `unsent`: the same, before the request was on a connection.
  */
-export type AttemptEnd = 'completed' | 'connection' | 'reset' | 'timeout' | 'local' | 'resolver' | 'credential' | 'stale' | 'broken' | 'aborted'
+export type AttemptEnd = 'completed' | 'connection' | 'reset' | 'timeout' | 'local' | 'resolver' | 'credential' | 'stale' | 'broken' | 'aborted' | 'unsent'
 
 /**
  * Why an attempt that did not work is not followed by another one.

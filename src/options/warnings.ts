@@ -1,13 +1,16 @@
 /**
- * Options that are each right, but will hardly do together what was meant: a key over http, bases that cannot stand in for
- * each other. They are allowed, since a gateway may make sense of them, and told of in the log.
+ * Options that are each right, but will hardly do together what was meant: a key over http, keys for some of the
+ * backends, bases that cannot stand in for each other. They are allowed, since a gateway may make sense of them, and told of in
+ * the log.
  */
 import type { ConfiguredBackend } from './backend.js'
 import type { BaseUrl } from './base-url.js'
 
 /** Sentences for the log, each with what to do. @param home that takes the stateful paths */
 export function findWarnings(backends: readonly ConfiguredBackend[], intercept: readonly BaseUrl[], home: ConfiguredBackend): readonly string[] {
-  const warnings = [...backends.flatMap(findCredentialWarnings), findMixedBases(backends, intercept), findHomeWarning(backends, home)]
+  const warnings = [
+    ...backends.flatMap(findCredentialWarnings), findMixedCredentials(backends), findMixedBases(backends, intercept), findHomeWarning(backends, home),
+  ]
   return Object.freeze(warnings.filter((warning) => warning !== undefined))
 }
 
@@ -47,6 +50,15 @@ function findHomeWarning(backends: readonly ConfiguredBackend[], home: Configure
   if (meant === undefined || meant === home) return undefined
   return `Backend "${meant.name}" is the home, but not enabled: stateful paths go to "${home.name}", which does not have the files, batches and ` +
     'threads of the other. Enable it, or make another backend the home for good.'
+}
+
+/** The caller's key is good for one service, as a rule: sent to a backend of another one, it is refused there, and shown to it. */
+function findMixedCredentials(backends: readonly ConfiguredBackend[]): string | undefined {
+  const list = (owns: boolean): string => backends.filter(({ credential }) => (credential !== undefined) === owns).map(({ name }) => `"${name}"`).join(', ')
+  const [own, none] = [list(true), list(false)]
+  if (own === '' || none === '') return undefined
+  return `Some backends have an apiKey or bearerToken of their own (${own}), others have none (${none}): those are sent the credentials of your client, ` +
+    'whatever they are, and their 401 or 403 is the answer that your client gets. Give each backend its own.'
 }
 
 /** RFC 6761 section 6.3 and RFC 1122 section 3.2.1.3. */

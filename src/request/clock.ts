@@ -5,6 +5,7 @@
 import type { BackendCredential, System, Timer } from '../core/types.js'
 import { toError } from './failure.js'
 import { findHeader, type RequestHeaders } from './headers.js'
+import { errors } from './undici.js'
 
 /** Runs out only while our process was there to hear the answer. */
 export class FairTimer implements Timer {
@@ -32,6 +33,13 @@ export class FairTimer implements Timer {
     // For the whole time again: how much of it had passed before is not known.
     this.dueAt = this.#system.now() + this.#delayMs
     this.#timer = this.#system.setTimer(this.#fire, this.#delayMs)
+  }
+}
+
+/** `deadlineMs` is over. */
+export class DeadlineError extends errors.HeadersTimeoutError {
+  constructor(deadlineMs: number) {
+    super(`No backend sent response headers within deadlineMs (${deadlineMs} ms).`)
   }
 }
 

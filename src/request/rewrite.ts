@@ -52,14 +52,18 @@ export class OutgoingRequest {
    * @param isMockActive an undici mock will look at the body
    */
   make(backend: BackendConfig, credential: string | undefined, isMockActive: boolean): DispatchOptions {
-    const rewritten = this.#model === undefined ? undefined : rewriteModel(this.body, this.#model, backend)
+    const { models } = backend
+    const rewritten = this.#model === undefined || models === undefined ? undefined : rewriteModel(this.body, this.#model, models)
     const body = rewritten ?? this.body.open(isMockActive)
     return rewriteRequest(this, backend, credential, isMockActive ? toMockBody(body) : body, rewritten?.byteLength)
   }
 }
 
+/** What a backend calls deployments and models. */
+type Names = NonNullable<BackendConfig['models']>
+
 /** The JSON body with this backend's name for the model; undefined when it stays as it is. */
-function rewriteModel(body: ReplayableBody, { name, start, end }: ModelSpan, { models }: BackendConfig): Uint8Array | undefined {
+function rewriteModel(body: ReplayableBody, { name, start, end }: ModelSpan, models: Names): Uint8Array | undefined {
   const model = rename(name, models)
   if (model === undefined) return undefined
   const bytes = body.head(Infinity)
@@ -101,7 +105,7 @@ function rewriteRequest(
 
 /** @param setQuery false where the parameters are in `opts.query`: undici refuses a query in both places */
 function rewritePath(route: Route, backend: BackendConfig, ownsCredential: boolean, setQuery: boolean): string {
-  let path = rewriteDeployment(route, backend.models)
+  let path = backend.models === undefined ? route.rest : rewriteDeployment(route, backend.models)
   const set = setQuery ? backend.query : undefined
   if (set !== undefined || (ownsCredential && route.mayHoldKey)) path = rewriteParameters(path, set ?? [], ownsCredential)
   path = backend.basePath + path
@@ -126,14 +130,14 @@ function isCredential(parameter: string): boolean {
 }
 
 /** Azure names the deployment in the path. */
-function rewriteDeployment({ rest, deployment }: Route, models: BackendConfig['models']): string {
+function rewriteDeployment({ rest, deployment }: Route, models: Names): string {
   const model = deployment === undefined ? undefined : rename(deployment.name, models)
   return deployment === undefined || model === undefined ? rest : rest.slice(0, deployment.start) + encodeURIComponent(model) + rest.slice(deployment.end)
 }
 
 /** What the backend calls a deployment or model; undefined when it has no name of its own for it. */
-function rename(name: string, models: BackendConfig['models']): string | undefined {
-  return models !== undefined && Object.hasOwn(models, name) ? models[name] : undefined
+function rename(name: string, models: Names): string | undefined {
+  return Object.hasOwn(models, name) ? models[name] : undefined
 }
 
 /** Sets parameters, and takes the caller's credential out; all others stay as they are, byte for byte and in their order. */

@@ -128,8 +128,8 @@ export interface Inner {
   readonly takesLegacy: boolean
   /** An undici mock that matches bodies as strings. */
   readonly isMockActive: boolean
-  /** Whether a connection to this origin was made since then (monotonic time); not there where that cannot be known. */
-  readonly connectedSince?: ((origin: string, since: number) => boolean) | undefined
+  /** Whether a connection to this origin was made since then (monotonic time); undefined, or not there, where that cannot be known. */
+  readonly connectedSince?: ((origin: string, since: number) => boolean | undefined) | undefined
 }
 
 /** Raw pairs for a legacy handler. Over HTTP/2 undici 8 has only the parsed ones. */

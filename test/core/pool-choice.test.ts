@@ -135,7 +135,7 @@ describe('who is available is known anew', () => {
   test('the very moment at which a backend is out, and at which it may be probed', () => {
     const kit = new PoolKit([backend('a', 1), backend('b', 2)])
     assert.deepEqual(kit.count(3), { a: 3 })
-    kit.setChance(0.5)
+    kit.setChance(0)
     kit.settle(kit.send(), 'connection')
     assert.deepEqual(kit.count(3), { b: 3 })
     kit.system.advance(249)
@@ -150,7 +150,7 @@ describe('where no backend is in order', () => {
     const kit = new PoolKit([backend('a', 1), backend('b', 2), backend('c', 3)])
     kit.setChance(0)
     kit.settle(kit.send(), 'connection')
-    kit.system.advance(0)
+    kit.system.advance(250)
     assert.equal(kit.send(new TestRequest({ scope: 'other' })).backend.name, 'a')
     assert.equal(kit.statusOf('a').state, 'probing')
     kit.throttle('', 40, 60)

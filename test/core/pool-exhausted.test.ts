@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import type { AttemptEnd } from '../../src/core/types.js'
 import { backend, PoolKit, TestRequest } from '../support/pool-kit.js'
 
 const three = (more = {}): PoolKit => new PoolKit([backend('a', 1), backend('b', 2), backend('c', 3)], more)
@@ -39,6 +40,57 @@ describe('nothing available', () => {
     kit.settle(kit.send(request), 'connection')
     const rejected = kit.acquire(request)
     assert.ok(rejected.kind === 'reject' && rejected.retryAfterMs <= 525, JSON.stringify(rejected))
+  })
+
+  describe('where the others are full, and one that failed is out for more than a second', () => {
+    /** `a` hung for 8 s and is out for 24, `b` is full for 30. */
+    function hung(more: Parameters<PoolKit['update']>[1] = {}): PoolKit {
+      const kit = new PoolKit([backend('a', 1), backend('b', 2)])
+      kit.setChance(0)
+      const attempt = kit.send()
+      kit.system.advance(8_000)
+      kit.settle(attempt, 'connection')
+      kit.throttle('', 30_000)
+      kit.update(kit.config.backends, more)
+      return kit
+    }
+
+    test('it is tried before its time in the place of a 429 of ours, by one request at a time', () => {
+      const kit = hung()
+      const first = kit.send()
+      assert.equal(first.backend.name, 'a')
+      assert.equal(kit.acquire().kind, 'reject')
+      kit.answer(first, 200)
+      assert.equal(kit.statusOf('a').state, 'available')
+      assert.equal(kit.send().backend.name, 'a')
+    })
+
+    test('a request that has failed there is told when to come back', () => {
+      const kit = hung()
+      const request = new TestRequest()
+      kit.settle(kit.send(request), 'connection')
+      assert.equal(kit.acquire(request).kind, 'reject')
+    })
+
+    test('a request that can wait does so first', () => {
+      const kit = hung({ maxWaitMs: 25_000 })
+      const request = new TestRequest()
+      assert.equal(kit.acquire(request).kind, 'wait')
+      kit.system.advance(24_001)
+      assert.equal(request.wakes, 1)
+      assert.equal(kit.send(request).backend.name, 'a')
+    })
+
+    test('but not one whose credential is refused, nor one that is cooling down as well', () => {
+      const wrong = new PoolKit([backend('a', 1, { ownsCredential: true }), backend('b', 2)])
+      const request = new TestRequest()
+      wrong.answer(wrong.send(request), 401)
+      wrong.answer(wrong.send(request), 429, { 'retry-after': '30' })
+      assert.equal(wrong.acquire().kind, 'reject')
+      const cooling = hung()
+      cooling.coolHome(40_000)
+      assert.equal(cooling.acquire().kind, 'reject')
+    })
   })
 
   test('attempts used up by a failure while another is merely throttled: a 429 too, but for a credential of ours', () => {
@@ -133,16 +185,55 @@ describe('nothing available', () => {
   })
 })
 
+/** One attempt that does not work. @returns who was asked. */
+function fail(kit: PoolKit, request: TestRequest, how: number | AttemptEnd): string {
+  const attempt = kit.send(request)
+  if (typeof how === 'number') kit.answer(attempt, how)
+  else kit.settle(attempt, how)
+  return attempt.backend.name
+}
+
 describe('the retry budget of a pool', () => {
   const none = { retryBudget: { ratio: 0, minPerSecond: 0 } }
 
-  test('used up, a failure reaches the caller although others are free', () => {
-    const kit = three(none)
+  test('used up, a second failure reaches the caller although others are free: the way to a backend that is available is free once', () => {
+    for (const [first, second] of [[500, 503], [503, 408], [408, 'reset'], ['timeout', 500], ['reset', 'timeout']] as const) {
+      const kit = three(none)
+      const request = new TestRequest()
+      fail(kit, request, first)
+      assert.equal(fail(kit, request, second), 'b')
+      assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'budget' })
+      assert.equal(kit.listener.take().at(-1), 'exhausted - budget')
+    }
+  })
+
+  test('used up, a failure reaches the caller where only what is out is left', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)], none)
+    kit.settle(kit.send(), 'connection')
+    kit.settle(kit.send(), 'connection')
     const request = new TestRequest()
-    kit.answer(kit.send(request), 503)
-    kit.listener.take()
+    kit.answer(kit.send(request), 500)
     assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'budget' })
-    assert.deepEqual(kit.listener.take(), ['answered a 503 0', 'exhausted - budget'])
+  })
+
+  test('used up, a failure reaches the caller where the next has this very scope out, and is free for others', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)], none)
+    for (let i = 0; i < 2; i++) kit.answer(kit.send(), 500)
+    for (let i = 0; i < 2; i++) kit.answer(kit.send(), 503)
+    assert.deepEqual(['a', 'b'].map((name) => [kit.statusOf(name).state, kit.statusOf(name).scopes[0]?.state]), [['available', 'ejected'], ['available', 'ejected']])
+    const request = new TestRequest()
+    kit.answer(kit.send(request), 500)
+    assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'budget' })
+  })
+
+  test('used up, a request still goes past all that cannot be reached: that burdens no one', () => {
+    for (const end of ['connection', 'resolver', 'local'] as const) {
+      const kit = three(none)
+      const request = new TestRequest()
+      assert.equal(fail(kit, request, end), 'a')
+      assert.equal(fail(kit, request, end), 'b')
+      assert.equal(kit.send(request).backend.name, 'c')
+    }
   })
 
   test('throttled and misconfigured requests are no charge on it', () => {
@@ -156,7 +247,8 @@ describe('the retry budget of a pool', () => {
   test('grows with the traffic', () => {
     const kit = three({ retryBudget: { ratio: 0.5, minPerSecond: 0 } })
     const requests = [new TestRequest(), new TestRequest(), new TestRequest(), new TestRequest()]
-    for (const attempt of requests.map((request) => kit.send(request))) kit.settle(attempt, 'connection')
+    for (const attempt of requests.map((request) => kit.send(request))) kit.answer(attempt, 500)
+    for (const attempt of requests.map((request) => kit.send(request))) kit.answer(attempt, 503)
     assert.deepEqual(requests.map((request) => kit.acquire(request).kind), ['send', 'send', 'surface', 'surface'])
   })
 

@@ -43,15 +43,18 @@ describe('an outcome', () => {
   })
 
   for (const status of [408, 500, 502, 503, 504, 529]) {
-    test(`${status} moves on, and the second in a row ejects the backend`, () => {
+    test(`${status} moves on, and the second in a row takes the scope out, and no other`, () => {
       const kit = two()
       for (const state of ['available', 'ejected']) {
-        const request = new TestRequest()
+        const request = new TestRequest({ scope: 'm' })
         assert.equal(kit.answer(kit.send(request), status), 'failed')
         assert.equal(kit.send(request).backend.name, 'b')
-        assert.equal(kit.statusOf('a').state, state)
+        assert.equal(kit.statusOf('a').scopes[0]?.state, state)
+        assert.equal(kit.statusOf('a').state, 'available')
       }
-      assert.equal(kit.listener.take().filter((line) => /^ejected a \d+ failed$/.test(line)).length, 1)
+      assert.equal(kit.listener.take().filter((line) => /^ejected a\/m \d+ failed$/.test(line)).length, 1)
+      assert.equal(kit.send(new TestRequest({ scope: 'm' })).backend.name, 'b')
+      assert.equal(kit.send(new TestRequest({ scope: 'other' })).backend.name, 'a')
     })
   }
 
@@ -64,17 +67,42 @@ describe('an outcome', () => {
     assert.deepEqual(['a', 'b'].map((name) => kit.statusOf(name).state), ['available', 'available'])
   })
 
-  for (const end of ['connection', 'timeout', 'credential'] as const) {
+  for (const [end, outcome, reason] of [
+    ['connection', 'failed', 'unreachable'], ['reset', 'failed', 'unreachable'], ['resolver', 'failed', 'local'], ['credential', 'misconfigured', 'credential'],
+  ] as const) {
     test(`a ${end} failure ejects the backend at once and moves on`, () => {
       const kit = two()
       const request = new TestRequest()
       kit.settle(kit.send(request), end)
-      assert.equal(request.lastOutcome, 'failed')
+      assert.equal(request.lastOutcome, outcome)
       assert.equal(kit.send(request).backend.name, 'b')
-      assert.match(kit.listener.take()[1] ?? '', /^ejected a \d+ unreachable$/)
-      assert.equal(kit.statusOf('a').failures, 1)
+      assert.match(kit.listener.take()[1] ?? '', new RegExp(`^ejected a \\d+ ${reason}$`))
+      const { failures, state, reason: told } = kit.statusOf('a')
+      assert.deepEqual({ failures, state, told }, { failures: 1, state: 'ejected', told: reason })
     })
   }
+
+  test('a timeout moves on, and the second in a row takes the scope out', () => {
+    const kit = two()
+    for (const state of ['available', 'ejected']) {
+      const request = new TestRequest({ scope: 'm' })
+      kit.settle(kit.send(request), 'timeout')
+      assert.equal(kit.send(request).backend.name, 'b')
+      assert.equal(kit.statusOf('a').scopes[0]?.state, state)
+    }
+    assert.equal(kit.statusOf('a').state, 'available')
+  })
+
+  test('what our own machine lacks is no backend\'s fault', () => {
+    const kit = two()
+    for (let i = 0; i < 5; i++) {
+      const request = new TestRequest()
+      kit.settle(kit.send(request), 'local')
+      assert.equal(kit.send(request).backend.name, 'b')
+    }
+    assert.equal(kit.statusOf('a').state, 'available')
+    assert.equal(kit.send().backend.name, 'a')
+  })
 
   for (const status of [401, 403]) {
     test(`${status} to a credential of ours moves on, and the backend is out for a minute`, () => {
@@ -111,10 +139,10 @@ describe('an outcome', () => {
 
   test('a response that breaks off after its headers counts as a failure and changes nothing else', () => {
     const kit = two()
-    for (const end of ['broken', 'connection', 'timeout'] satisfies AttemptEnd[]) {
+    for (let i = 0; i < 3; i++) {
       const attempt = kit.send()
       kit.headers(attempt, 200)
-      kit.settle(attempt, end)
+      kit.settle(attempt, 'broken')
     }
     const { failures, successes, state } = kit.statusOf('a')
     assert.deepEqual({ failures, successes, state }, { failures: 3, successes: 3, state: 'available' })

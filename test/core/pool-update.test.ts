@@ -51,9 +51,9 @@ describe('an update', () => {
     const attempts = [kit.send(), kit.send(), kit.send()]
     kit.update([backend('a', 1), backend('b', 2)])
     for (const attempt of attempts.slice(0, 2)) kit.answer(attempt, 500)
-    assert.equal(kit.statusOf('a').state, 'ejected')
+    assert.equal(kit.statusOf('a').scopes[0]?.state, 'ejected')
     for (const attempt of attempts.slice(2)) kit.answer(attempt, 200)
-    assert.equal(kit.statusOf('a').state, 'available')
+    assert.equal(kit.statusOf('a').scopes[0]?.state, 'available')
   })
 
   test('lets those who wait see the new backends', () => {
@@ -103,10 +103,12 @@ describe('an update', () => {
 
   test('changes the retry budget only when its options change', () => {
     const more = { retryBudget: { ratio: 0, minPerSecond: 0.1 } }
-    const kit = new PoolKit([backend('a', 1), backend('b', 2)], more)
+    const kit = new PoolKit([backend('a', 1), backend('b', 2), backend('c', 3)], more)
+    // The first retry is free; the second is what is paid for. What two backends say alike is the request's own fault, and no one's failure.
     const retry = (): string => {
       const request = new TestRequest()
-      kit.settle(kit.send(request), 'connection')
+      kit.answer(kit.send(request), 500)
+      kit.answer(kit.send(request), 500)
       return kit.acquire(request).kind
     }
     assert.deepEqual([retry(), retry()], ['send', 'surface'])

@@ -405,6 +405,22 @@ describe('warnings', () => {
     assert.match(warningsOf([{ url: 'api.openai.com/v1', apiKey: 'PLANTED' }])[0] ?? '', /api\.openai\.com takes its keys as bearerToken only/)
     assert.deepEqual(warningsOf([{ url: 'api.openai.com/v1', bearerToken: 'x' }]), [])
   })
+
+  test('a pool in which some backends have a credential and some have none is warned about, with the names of both', () => {
+    const [warning, ...more] = warningsOf([
+      { url: 'a.example', name: 'a', apiKey: 'PLANTED' }, { url: 'b.example', name: 'b' }, { url: 'c.example', name: 'c', bearerToken: () => 'PLANTED' }, { url: 'd.example', name: 'd' },
+    ])
+    assert.deepEqual(more, [])
+    assert.match(warning ?? '', /own \("a", "c"\), others have none \("b", "d"\).*Give each backend its own\.$/)
+    assert.doesNotMatch(warning ?? '', /PLANTED/)
+    assert.equal(warningsOf([{ url: 'a.example' }, { url: 'b.example', bearerToken: 'x' }]).length, 1)
+  })
+
+  test('a pool in which all have one, or none has, is not', () => {
+    assert.deepEqual(warningsOf([{ url: 'a.example', apiKey: 'x' }, { url: 'b.example', bearerToken: () => 'x' }]), [])
+    assert.deepEqual(warningsOf([{ url: 'a.example' }, { url: 'b.example' }]), [])
+    assert.deepEqual(warningsOf([{ url: 'a.example', apiKey: 'x' }]), [])
+  })
 })
 
 describe('updateOptions', () => {

@@ -82,7 +82,7 @@ class PoolPolicy implements PolicyInstance {
 
 function endOf({ error }: AttemptResult): AttemptEnd {
   if (error === undefined) return 'completed'
-  return error.endsWith('TIMEOUT') ? 'timeout' : 'connection'
+  return 'connection'
 }
 
 /** The defaults of the options, but for a wait of up to 10 s. */

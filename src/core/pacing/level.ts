@@ -58,6 +58,8 @@ export class Level {
   /** Time of the service's refill that a unit of cost takes, where a request has to fit as a whole; else 0. */
   #fitMs = 0
   #marginMs = SHORTEST_MARGIN_MS
+  /** Our own turn among processes that are told the same: they would all send at the same moment. */
+  #turnMs = 0
 
   /** Until a rate is known there is no level. */
   get isKnown(): boolean {
@@ -72,7 +74,7 @@ export class Level {
   /** Milliseconds until a request of this cost is expected to be admitted; 0: now. */
   waitMs(cost: number, now: number): number {
     if (!(this.#rate > 0)) return 0
-    return Math.max(0, this.#belowAt + this.#marginMs + Math.min(LONGEST_FIT_MS, cost * this.#fitMs) - now)
+    return Math.max(0, this.#belowAt + this.#marginMs + this.#turnMs + Math.min(LONGEST_FIT_MS, cost * this.#fitMs) - now)
   }
 
   /** Free part of the bucket, from 0 to 1; 1 while it is unknown. */
@@ -87,8 +89,12 @@ export class Level {
     return at < from ? 0 : 1 + Math.floor(((at - from) * this.#rate) / cost)
   }
 
-  send(cost: number, now: number): void {
-    if (this.#rate > 0) this.#belowAt = Math.max(this.#belowAt, now - this.#depthMs) + cost / this.#rate
+  /** @param random uniform in [0, 1); only asked where there is a level. */
+  send(cost: number, random: () => number, now: number): void {
+    if (!(this.#rate > 0)) return
+    const gapMs = cost / this.#rate
+    this.#belowAt = Math.max(this.#belowAt, now - this.#depthMs) + gapMs
+    this.#turnMs = Math.min(random() * gapMs, LARGEST_MARGIN * this.#depthMs)
   }
 
   undo(cost: number): void {

@@ -56,6 +56,7 @@ class Reported {
 }
 
 export class Pacer {
+  readonly #random: () => number
   readonly #history = new History()
   readonly #requests = new Window(this.#history, REQUESTS)
   readonly #tokens = new Window(this.#history, TOKENS)
@@ -74,6 +75,11 @@ export class Pacer {
   #tellsOfQuota = false
   /** Tests that are not decided yet. */
   #tests = 0
+
+  /** @param random uniform in [0, 1). */
+  constructor(random: () => number) {
+    this.#random = random
+  }
 
   /** Milliseconds until the levels that the backend reports have room; 0: now. May refuse. */
   toldMs(bodyBytes: number, now: number): number {
@@ -126,9 +132,9 @@ export class Pacer {
     this.#history.send(cost, now)
     attempt.requestsCount = this.#requests.count(now) + this.#undoneRequests
     attempt.tokensCount = this.#tokens.count(now) + this.#undoneTokens
-    this.#requestsBucket?.level.send(1, now)
-    this.#tokensBucket?.level.send(cost, now)
-    this.#utilization?.level.send(cost, now)
+    this.#requestsBucket?.level.send(1, this.#random, now)
+    this.#tokensBucket?.level.send(cost, this.#random, now)
+    this.#utilization?.level.send(cost, this.#random, now)
     attempt.sentRequests = this.#sentRequests += 1
     attempt.sentTokens = this.#sentTokens += cost
   }

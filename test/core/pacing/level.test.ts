@@ -10,9 +10,10 @@ const MARGIN_MS = 40
 class Bench {
   readonly level = new Level()
   sent = 0
+  chance = 0
 
   send(cost: number, now: number): void {
-    this.level.send(cost, now)
+    this.level.send(cost, () => this.chance, now)
     this.sent += cost
   }
 

@@ -22,7 +22,7 @@ class Sent implements PacedAttempt {
 
 /** A pacer with its clock. Bodies have 400 bytes: with as much again for the output that is 200 tokens. */
 class Bench {
-  readonly pacer = new Pacer()
+  readonly pacer = new Pacer(() => 0)
   now = 0
 
   at(now: number): this {

@@ -7,12 +7,13 @@ import type { PoolStatus, System } from './core/types.js'
 import { BalancerClosedError } from './errors.js'
 import { forgetGone, nextForgetting, updateOptions, type BalancerOptions, type ResolvedOptions } from './options/index.js'
 import { system } from './system.js'
+import { ActiveRequests } from './request/active-requests.js'
 import type { Inner } from './request/attempt.js'
 import { refuse } from './request/caller.js'
 import { toError } from './request/failure.js'
 import { adaptHandler, adaptOptions } from './request/pass-through.js'
 import { sendProbe } from './request/probe.js'
-import { ActiveRequests, BalancedRequest, type RequestContext } from './request/request.js'
+import { BalancedRequest, type RequestContext } from './request/request.js'
 import { UrlMatcher } from './request/route.js'
 import { checkHandler, type AnyHandler, type DispatchOptions } from './request/undici.js'
 import { Telemetry } from './telemetry/telemetry.js'
@@ -20,7 +21,7 @@ import { Telemetry } from './telemetry/telemetry.js'
 export class Engine implements RequestContext {
   readonly system: System
   readonly pool: Pool
-  readonly requests = new ActiveRequests()
+  readonly requests = new ActiveRequests<BalancedRequest>()
 
   /** As they are now; only this class replaces them. */
   current: ResolvedOptions

@@ -16,11 +16,11 @@ import { Pacer } from './pacing/pacer.js'
 import { Picker } from './pick.js'
 import { findPlace } from './places.js'
 import { Probes, type SendProbe } from './probes.js'
-import { MAX_WAITERS, Queues, type Waiter } from './queue.js'
+import { FINEST_TIMER_MS, MAX_WAITERS, Queues, type Waiter } from './queue.js'
 import type { Acquisition, Attempt, PoolListener, PoolRequest, Shortage } from './request.js'
 import { RetryBudget } from './retry-budget.js'
 import { Scopes, type Scope } from './scopes.js'
-import type { AttemptEnd, OutcomeClass, PoolConfig, PoolStatus, ResponseHeaders, SurfaceReason, System } from './types.js'
+import { STANDSTILL_MS, type AttemptEnd, type OutcomeClass, type PoolConfig, type PoolStatus, type ResponseHeaders, type SurfaceReason, type System } from './types.js'
 
 const WAIT = Object.freeze({ kind: 'wait' })
 const CLOSED = Object.freeze({ kind: 'closed' })
@@ -116,7 +116,7 @@ export class Pool {
     if (this.#isClosed) return CLOSED
     request.repeats++
     const isOut = target.index < 0 || target.health.kind !== 'available' || scope.health.kind !== 'available'
-    if (isOut && !request.pinned) return this.acquire(request, now)
+    if ((isOut || now >= request.deadlineAt) && !request.pinned) return this.acquire(request, now)
     return this.#begin(request, this.#scopes.of(request.scope, now), target, now)
   }
 
@@ -188,7 +188,9 @@ export class Pool {
    * be asked last. A refused credential of ours is told as it is: no wait puts it right.
    */
   #decideNext(request: PoolRequest, scope: Scope, found: Backend | Shortage, patienceMs: number, now: number): Acquisition {
-    const { attempts, lastOutcome } = request
+    const { attempts, lastOutcome, deadlineAt } = request
+    if (attempts > 0 && now >= deadlineAt) return this.surface(request, 'deadline')
+    const waitMs = Math.max(0, Math.min(patienceMs, deadlineAt - now))
     // First come first served: a newcomer that gets here passes none that waits already, even where a backend is free.
     const to = found.kind === 'backend' && attempts > 0 ? found : undefined
     const isThrottled = to === undefined && (found.kind === 'backend' || found.isThrottled)
@@ -199,14 +201,14 @@ export class Pool {
     }
     if (to === undefined) {
       // With patience left a request also waits for a probe.
-      if (!isThrottled && patienceMs === 0) return this.surface(request, 'no-backend')
-      if (isThrottled && (toldMs > patienceMs || patienceMs === 0)) return this.#reject(request, scope, toldMs, 'throttled', now)
+      if (!isThrottled && waitMs === 0) return this.surface(request, 'no-backend')
+      if (isThrottled && (toldMs > waitMs || waitMs === 0)) return this.#reject(request, scope, toldMs, 'throttled', now)
       if (this.#queues.size >= MAX_WAITERS) return this.#reject(request, scope, toldMs, 'queue-full', now)
     }
     const last = request.tried?.at(-1)
     if (lastOutcome === 'failed' && !isFree(request, last, scope, to) && !this.#budget.withdraw(now)) return this.surface(request, 'budget')
     if (last !== undefined && this.#listener.hears('failover')) this.#listener.tell('failover', { attempt: last, to: to?.config })
-    return to === undefined ? this.#wait(request, scope, patienceMs, soonestMs, now) : this.#begin(request, scope, to, now)
+    return to === undefined ? this.#wait(request, scope, waitMs, soonestMs, now) : this.#begin(request, scope, to, now)
   }
 
   /** A request that was held asks again. */
@@ -214,6 +216,10 @@ export class Pool {
     const request = waiter.request
     waiter.isWoken = false
     const found = this.#picker.pick(this.#tiers, scope, request, true, now)
+    if (isOver(request, now)) {
+      this.#queues.leave(waiter, now)
+      return this.#reject(request, scope, found.kind === 'shortage' && found.toldMs < Infinity ? found.toldMs : 0, 'throttled', now)
+    }
     if (found.kind === 'backend') return this.#serve(waiter, scope, found, now)
     const { isThrottled, toldMs, soonestMs } = found
     if (now < waiter.deadline && !(isThrottled && now + toldMs > waiter.deadline)) {
@@ -272,6 +278,12 @@ export class Pool {
     const leftMs = request.waitingSince === undefined ? maxWaitMs : request.waitingSince + maxWaitMs - now
     return Math.max(0, Math.min(leftMs, scope.queue.patienceMs(maxWaitMs, now)))
   }
+}
+
+/** An attempt would be ended as it begins. Where our process has slept through that moment, it is made all the same. */
+function isOver({ endsAt }: PoolRequest, now: number): boolean {
+  const lateMs = now - endsAt
+  return lateMs >= -FINEST_TIMER_MS && lateMs <= STANDSTILL_MS
 }
 
 function boundAttempts({ maxAttempts, maxWaitMs, backends }: PoolConfig): number {

@@ -16,7 +16,7 @@ export const MAX_WAITERS = 1_024
 const FIRST_FIT_DEPTH = 16
 
 /** The finest that Node's timers do. Also keeps a rounding error in a wait from turning into a loop. */
-const FINEST_TIMER_MS = 1
+export const FINEST_TIMER_MS = 1
 
 /** A queue that has not been empty for so many times the longest wait is not a burst that will pass, but standing overload. */
 const STANDING_AFTER_WAITS = 3

@@ -17,6 +17,16 @@ export abstract class PoolRequest {
   /** Goes to the home backend and nowhere else (stateful paths). */
   abstract readonly pinned: boolean
 
+  /** Monotonic time from which on no further attempt begins, and at which a wait ends. */
+  get deadlineAt(): number {
+    return Infinity
+  }
+
+  /** Monotonic time at which an attempt under way is ended as well: never before `deadlineAt`. */
+  get endsAt(): number {
+    return Infinity
+  }
+
   // The pool's own notes.
   /** Attempts made so far. */
   attempts = 0

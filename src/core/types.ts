@@ -129,6 +129,7 @@ export type AttemptEnd = 'completed' | 'connection' | 'reset' | 'timeout' | 'loc
 
 /**
  * Why an attempt that did not work is not followed by another one.
+ * - `deadline`: the time of the request is over (`deadlineMs`, or what its SDK says of its own timeout).
  * - `attempts`: `maxAttempts` are used up.
  * - `budget`: the retry budget is.
  * - `no-backend`: every other backend was tried, or is out.
@@ -136,7 +137,7 @@ export type AttemptEnd = 'completed' | 'connection' | 'reset' | 'timeout' | 'loc
  * - `bound`: a stateful path belongs to the home backend and is not sent elsewhere.
  * - `not-replayable`: the body was longer than `maxReplayBytes`, and a part of it is gone.
  */
-export type SurfaceReason = 'attempts' | 'budget' | 'no-backend' | 'bound' | 'not-replayable' | 'creates-state'
+export type SurfaceReason = 'deadline' | 'attempts' | 'budget' | 'no-backend' | 'bound' | 'not-replayable' | 'creates-state'
 
 /** Where a cooldown's length came from. */
 export type CooldownSource =

@@ -51,6 +51,14 @@ export interface BalancerOptions {
    */
   maxWaitMs?: number | undefined
   /**
+   * Milliseconds for one request as a whole, waits and attempts included, up to the headers of the answer that is delivered.
+   * Past it a request that waits gets its 429; an attempt under way is given up, and the caller gets the last real answer,
+   * else an error as with `attemptTimeoutMs`; no attempt begins. It does not bound the time of the body. The own timeout of
+   * the `openai` package ends waits without it, where a call has one of 5 s or more: one second before.
+   * @default none
+   */
+  deadlineMs?: number | undefined
+  /**
    * Milliseconds that a throttled backend is left alone when its answer does not say for how long.
    * @default 10000, or `maxCooldownMs` where that is less
    */
@@ -130,6 +138,7 @@ const CHECKS = Object.freeze({
   pacing: (value: unknown) => checkBoolean(value, 'pacing'),
   latencyGuard: (value: unknown) => checkBoolean(value, 'latencyGuard'),
   probe: (value: unknown) => checkBoolean(value, 'probe'),
+  deadlineMs: (value: unknown) => checkDuration(value, 'deadlineMs', { zero: false }),
   attemptTimeoutMs: (value: unknown) => checkDuration(value, 'attemptTimeoutMs', { zero: false }),
   retryBudget: readRetryBudget,
   logger: (value: unknown) => resolveLogger(value, process.env),
@@ -150,6 +159,7 @@ export interface ResolvedOptions extends PoolConfig {
   readonly dispatcher: Dispatcher | undefined
   readonly maxReplayBytes: number
   readonly attemptTimeoutMs: number | undefined
+  readonly deadlineMs: number | undefined
   /** Never throws; silent for `false`. */
   readonly logger: ResolvedLogger
   /** Sentences for the log: what is allowed, but hardly meant. */
@@ -238,6 +248,7 @@ function complete(given: Given, gone: Gone): ResolvedOptions {
     latencyGuard: given.latencyGuard ?? DEFAULTS.latencyGuard,
     probe: given.probe ?? DEFAULTS.probe,
     attemptTimeoutMs: given.attemptTimeoutMs,
+    deadlineMs: given.deadlineMs,
     retryBudget: given.retryBudget ?? DEFAULTS.retryBudget,
     logger,
     warnings: findWarnings(backends, intercept, home),

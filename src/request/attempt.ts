@@ -13,19 +13,11 @@ import type { AttemptEnd, System, Timer } from '../core/types.js'
 import type { Progress, Steered } from './caller.js'
 import { awaitCredential, FairTimer } from './clock.js'
 import { toError } from './failure.js'
+import type { KeptAnswer } from './own-answers.js'
 import type { OutgoingRequest } from './rewrite.js'
-import { errors, type AnyHandler, type AnyHeaders, type Controller, type Dispatch, type LegacyHandler, type ModernHandler, type ParsedHeaders, type RawHeaders } from './undici.js'
+import { errors, type AnyHandler, type AnyHeaders, type Controller, type Inner, type LegacyHandler, type ModernHandler, type ParsedHeaders, type RawHeaders } from './undici.js'
 
-/** What really sends. */
-export interface Inner {
-  readonly dispatch: Dispatch
-  /** Whether it takes legacy handlers as they are. */
-  readonly takesLegacy: boolean
-  /** An undici mock that matches bodies as strings. */
-  readonly isMockActive: boolean
-  /** Whether a connection to this origin was made since then (monotonic time); undefined, or not there, where that cannot be known. */
-  readonly connectedSince?: ((origin: string, since: number) => boolean | undefined) | undefined
-}
+export type { Inner } from './undici.js'
 
 /**
  * A swallowed response is read up to here, so that its connection can be used again. Error bodies are a few hundred
@@ -79,6 +71,7 @@ export class AttemptHandler implements LegacyHandler, Steered {
   #resume: (() => void) | undefined
   #cancelled: Error | undefined
   #drained = 0
+  #kept: KeptAnswer | undefined
   #timer: Timer | undefined
   #credential: string | undefined
   /** Stays set when the caller's callback throws: undici makes a failure of that, which is no backend's. */
@@ -187,9 +180,10 @@ export class AttemptHandler implements LegacyHandler, Steered {
     this.phase = 'live'
   }
 
-  /** The response is not wanted: read what little there is, so that the connection can be used again, and let go. */
-  swallow(headers: AnyHeaders): void {
+  /** The response is not wanted: read what little there is, so that the connection can be used again, and let go. @param kept gets it. */
+  swallow(headers: AnyHeaders, kept?: KeptAnswer): void {
     this.#timer?.cancel()
+    this.#kept = kept
     this.phase = 'draining'
     if (readNumber(lengthReader.read(headers)?.[0]) > DRAIN_BYTES) this.#letGo()
     else this.#timer = this.owner.system.setTimer(() => { this.#letGo() }, DRAIN_MS)
@@ -243,7 +237,10 @@ export class AttemptHandler implements LegacyHandler, Steered {
       this.#inCallback = true
       this.owner.onData(chunk)
       this.#inCallback = false
-    } else if (this.phase === 'draining' && (this.#drained += chunk.byteLength) > DRAIN_BYTES) this.#letGo()
+    } else if (this.phase === 'draining') {
+      this.#kept?.add(chunk)
+      if ((this.#drained += chunk.byteLength) > DRAIN_BYTES) this.#letGo()
+    }
   }
 
   protected takeEnd(raw: AnyHeaders | null | undefined, parsed: ParsedHeaders | undefined): void {
@@ -252,7 +249,10 @@ export class AttemptHandler implements LegacyHandler, Steered {
       // Over only afterwards: undici's retry handler throws here on purpose, and expects the error that follows.
       this.owner.onEnd(this, raw, parsed)
       this.phase = 'over'
-    } else if (this.phase === 'draining') this.#endDrain()
+    } else if (this.phase === 'draining') {
+      this.#kept?.end()
+      this.#endDrain()
+    }
   }
 
   protected takeUpgrade(status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, socket: Duplex): unknown {

@@ -4,18 +4,23 @@
  */
 import type { BackendCredential, System, Timer } from '../core/types.js'
 import { toError } from './failure.js'
+import { findHeader, type RequestHeaders } from './headers.js'
+import { errors } from './undici.js'
 
 /** Runs out only while our process was there to hear the answer. */
 export class FairTimer implements Timer {
-  readonly #system: Pick<System, 'setTimer'>
+  /** Monotonic time. */
+  dueAt: number
+  readonly #system: Pick<System, 'now' | 'setTimer'>
   readonly #callback: () => void
   readonly #delayMs: number
   #timer: Timer
 
-  constructor(system: Pick<System, 'setTimer'>, callback: () => void, delayMs: number) {
+  constructor(system: Pick<System, 'now' | 'setTimer'>, callback: () => void, delayMs: number) {
     this.#system = system
     this.#callback = callback
     this.#delayMs = delayMs
+    this.dueAt = system.now() + delayMs
     this.#timer = system.setTimer(this.#fire, delayMs)
   }
 
@@ -24,9 +29,17 @@ export class FairTimer implements Timer {
   }
 
   readonly #fire = (stoodStill = false): void => {
+    if (!stoodStill) return this.#callback()
     // For the whole time again: how much of it had passed before is not known.
-    if (stoodStill) this.#timer = this.#system.setTimer(this.#fire, this.#delayMs)
-    else this.#callback()
+    this.dueAt = this.#system.now() + this.#delayMs
+    this.#timer = this.#system.setTimer(this.#fire, this.#delayMs)
+  }
+}
+
+/** `deadlineMs` is over. */
+export class DeadlineError extends errors.HeadersTimeoutError {
+  constructor(deadlineMs: number) {
+    super(`No backend sent response headers within deadlineMs (${deadlineMs} ms).`)
   }
 }
 
@@ -40,4 +53,17 @@ export function awaitCredential(
     done(header)
   }, (error: unknown) => { fail(toError(error)) })
   return timer
+}
+
+/** Of the `openai` package, whose whole seconds make 0 of 400 ms and 1 of 1,900: below this they say too little. */
+const LEAST_SDK_TIMEOUT_S = 5
+
+/** What an SDK's own timeout leaves for the answer of an attempt, or of ours, to reach it. */
+const SDK_MARGIN_MS = 1_000
+
+/** Milliseconds for which the caller's SDK, as it says itself, has use for another attempt; Infinity where it says nothing. */
+export function readSdkPatienceMs(headers: RequestHeaders): number {
+  const said = findHeader(headers, 'x-stainless-timeout')
+  const seconds = typeof said === 'string' && /^\d{1,9}$/.test(said) ? Number(said) : 0
+  return seconds >= LEAST_SDK_TIMEOUT_S ? seconds * 1_000 - SDK_MARGIN_MS : Infinity
 }

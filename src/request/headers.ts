@@ -50,7 +50,8 @@ export function collapseLength(value: string): string {
   return value.split(',').every((one) => one.trim() === first) ? first : value
 }
 
-function findHeader(headers: RequestHeaders, name: string): unknown {
+/** The value as the caller gave it. @param name in lower case */
+export function findHeader(headers: RequestHeaders, name: string): unknown {
   if (headers === null || headers === undefined) return undefined
   if (isFlat(headers)) {
     for (let i = 0; i + 1 < headers.length; i += 2) if (isNamed(headers[i], name)) return headers[i + 1]

@@ -1,9 +1,10 @@
 /**
- * The answer that no backend gave: all are full, come back then. Told to the caller's handler as undici would tell of a response,
- * pauses and aborts included.
+ * Answers that do not come from a connection: that all backends are full, and an earlier one that is the best there is after all.
+ * Told to the caller's handler as undici would tell of a response, pauses and aborts included.
  */
 import type { Caller, StableController, Steered } from './caller.js'
 import { toError } from './failure.js'
+import type { AnyHeaders, ParsedHeaders } from './undici.js'
 
 /**
  * Header and body of a 429 as OpenAI gives it, so that every SDK knows what to do: `retry-after-ms` in whole
@@ -31,11 +32,56 @@ export function makeThrottledAnswer(retryAfterMs: number): { readonly headers: R
   }
 }
 
+/** An answer that is at hand as a whole. */
+interface Answer {
+  readonly status: number
+  readonly raw: AnyHeaders
+  readonly parsed: ParsedHeaders | undefined
+  readonly message: string | undefined
+  readonly body: Buffer
+}
+
+export function throttledAnswer(retryAfterMs: number): Answer {
+  const { headers, body } = makeThrottledAnswer(retryAfterMs)
+  return { status: 429, raw: rawOf(headers), parsed: headers, message: 'Too Many Requests', body }
+}
+
+/** A backend's answer that was not delivered, kept in case that no better one comes. */
+export class KeptAnswer implements Answer {
+  readonly status: number
+  readonly raw: AnyHeaders
+  readonly parsed: ParsedHeaders | undefined
+  readonly message: string | undefined
+  readonly #chunks: Buffer[] = []
+  /** All of it is there: it may be longer than is worth reading. */
+  isWhole = false
+
+  constructor(status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined) {
+    this.status = status
+    this.raw = raw
+    this.parsed = parsed
+    this.message = message
+  }
+
+  add(chunk: Buffer): void {
+    // undici may use the memory again.
+    this.#chunks.push(Buffer.from(chunk))
+  }
+
+  end(): void {
+    this.isWhole = true
+  }
+
+  get body(): Buffer {
+    return Buffer.concat(this.#chunks)
+  }
+}
+
 /** Hands the answer to the caller's handler step by step, with regard to a pause between the steps. */
 export class SyntheticResponse implements Steered {
   readonly #caller: Caller
   readonly #controller: StableController
-  readonly #answer: ReturnType<typeof makeThrottledAnswer>
+  readonly #answer: Answer
   readonly #hasBody: boolean
   #step = 0
   #running = false
@@ -43,10 +89,10 @@ export class SyntheticResponse implements Steered {
   #fail: ((error: Error) => void) | undefined
 
   /** @param hasBody false for a HEAD request */
-  constructor(caller: Caller, controller: StableController, retryAfterMs: number, hasBody: boolean) {
+  constructor(caller: Caller, controller: StableController, answer: Answer, hasBody: boolean) {
     this.#caller = caller
     this.#controller = controller
-    this.#answer = makeThrottledAnswer(retryAfterMs)
+    this.#answer = answer
     this.#hasBody = hasBody
   }
 
@@ -74,9 +120,9 @@ export class SyntheticResponse implements Steered {
   }
 
   #tell(step: number): void {
-    const { headers, body } = this.#answer
-    if (step === 0) this.#caller.headers(this.#controller, 429, rawOf(headers), headers, 'Too Many Requests')
-    else if (step === 1 && this.#hasBody) this.#caller.data(this.#controller, body)
+    const { status, raw, parsed, message, body } = this.#answer
+    if (step === 0) this.#caller.headers(this.#controller, status, raw, parsed, message)
+    else if (step === 1 && this.#hasBody && body.byteLength > 0) this.#caller.data(this.#controller, body)
     else if (step === 2) this.#end?.()
   }
 

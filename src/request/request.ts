@@ -13,13 +13,15 @@ import { PoolRequest, type Acquisition, type Attempt } from '../core/request.js'
 import { toScopeName } from '../core/scopes.js'
 import type { AttemptEnd, System } from '../core/types.js'
 import { BalancerClosedError } from '../errors.js'
+import type { ActiveRequests } from './active-requests.js'
 import { AttemptHandler, ModernAttemptHandler, type AttemptOwner, type Blame, type Inner } from './attempt.js'
 import { adaptCaller, Progress, StableController, type Caller } from './caller.js'
 import { answerIn, endOf, isCallersFault, toError, wasServedBefore, type ErrorAnswer } from './failure.js'
-import { SyntheticResponse } from './own-answers.js'
+import { DeadlineError, FairTimer, readSdkPatienceMs } from './clock.js'
+import { KeptAnswer, SyntheticResponse, throttledAnswer } from './own-answers.js'
 import { OutgoingRequest } from './rewrite.js'
 import type { Route } from './route.js'
-import type { AnyHandler, AnyHeaders, DispatchOptions, ParsedHeaders } from './undici.js'
+import { errors, type AnyHandler, type AnyHeaders, type DispatchOptions, type ParsedHeaders } from './undici.js'
 
 /**
  * A server that closes what is idle may close several connections at once, and what is sent once more may meet the next of them. So
@@ -31,42 +33,11 @@ const MOST_REPEATS = 3
 export interface RequestContext {
   readonly pool: Pool
   readonly system: System
-  readonly current: { readonly maxReplayBytes: number; readonly attemptTimeoutMs: number | undefined }
+  readonly current: { readonly maxReplayBytes: number; readonly attemptTimeoutMs: number | undefined; readonly deadlineMs: number | undefined }
   /** Those under way. */
-  readonly requests: ActiveRequests
+  readonly requests: ActiveRequests<BalancedRequest>
   /** Called when `requests` has become empty; there only while that is waited for. */
   readonly onIdle: (() => void) | undefined
-}
-
-/**
- * The requests under way, for the end of the balancer. An array whose gaps are filled from its end: a Set, which costs more than
- * all else of a request's start and end, made a request of 520 ns take 620 (`npm run bench -- --part pure`).
- */
-export class ActiveRequests {
-  readonly #requests: BalancedRequest[] = []
-
-  get size(): number {
-    return this.#requests.length
-  }
-
-  add(request: BalancedRequest): void {
-    request.slot = this.#requests.push(request) - 1
-  }
-
-  /** A second time does nothing. */
-  remove(request: BalancedRequest): void {
-    if (request.slot < 0) return
-    const last = this.#requests.pop()
-    if (last !== undefined && last !== request) {
-      this.#requests[request.slot] = last
-      last.slot = request.slot
-    }
-    request.slot = -1
-  }
-
-  [Symbol.iterator](): Iterator<BalancedRequest> {
-    return [...this.#requests][Symbol.iterator]()
-  }
 }
 
 export class BalancedRequest extends PoolRequest implements AttemptOwner {
@@ -83,6 +54,11 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   /** The attempt that is awaited, or whose response the caller is getting. */
   #current: AttemptHandler | undefined
   #lastError: Error | undefined
+  /** Of those that were not delivered, where one may have to be after all. */
+  #lastAnswer: KeptAnswer | undefined
+  /** Until the commit point, where there is one. */
+  #deadline: FairTimer | undefined
+  #startedAt = 0
   #progress: Progress | undefined
   #responseStarted = false
   /** Given up by the caller, or with the balancer. */
@@ -113,6 +89,14 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     return this.#controller.paused
   }
 
+  override get endsAt(): number {
+    return this.#deadline?.dueAt ?? Infinity
+  }
+
+  override get deadlineAt(): number {
+    return Math.min(this.endsAt, this.#startedAt + readSdkPatienceMs(this.#request.headers))
+  }
+
   /** Takes the request up. The result is that of `Dispatcher.dispatch`: false asks for no more requests until `drain`. */
   start(): boolean {
     this.#context.requests.add(this)
@@ -124,26 +108,30 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
       return true
     }
     const { body } = this.#request
-    if (this.#ended || !body.wantsCollecting) return this.#begin()
-    body.collect().then(() => this.#begin(), (error: unknown) => { this.#fail(toError(error)) })
+    const { deadlineMs } = this.#context.current
+    if (this.#ended) return true
+    if (deadlineMs !== undefined) this.#deadline = new FairTimer(this.system, () => { this.#expire(deadlineMs) }, deadlineMs)
+    this.#startedAt = this.system.now()
+    if (!body.wantsCollecting) return this.#begin(this.#startedAt)
+    body.collect().then(() => this.#begin(this.system.now()), (error: unknown) => { this.#fail(toError(error)) })
     return true
   }
 
-  #begin(): boolean {
+  #begin(now: number): boolean {
     if (this.#ended) return true
     this.scope = toScopeName(this.#request.findScope())
     this.bodyBytes = this.#request.body.byteLength
-    return this.#proceed(this.#context.pool.acquire(this, this.system.now()))
+    return this.#proceed(this.#context.pool.acquire(this, now))
   }
 
   /** Does what the pool has decided. */
   #proceed(acquisition: Acquisition): boolean {
     if (this.#ended) this.#giveBack(acquisition)
     else if (acquisition.kind === 'send') return this.#send(acquisition)
-    else if (acquisition.kind === 'reject') this.#answerThrottled(acquisition.retryAfterMs)
-    else if (acquisition.kind === 'wait') this.#lastError = undefined
-    // Answers are surfaced where they arrive; what is left is an error, unless the pool was closed before or while this one waited.
-    else this.#fail(this.#lastError ?? new BalancerClosedError())
+    else if (acquisition.kind === 'reject') this.#answer(throttledAnswer(acquisition.retryAfterMs))
+    // Answers are surfaced where they arrive; what is left are errors, and what was kept while the request waited.
+    else if (acquisition.kind === 'surface') this.#surface(this.#lastError)
+    else if (acquisition.kind === 'closed') this.#fail(this.#lastError ?? new BalancerClosedError())
     return true
   }
 
@@ -177,12 +165,16 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     if (this.#ended) return next === undefined ? undefined : this.#giveBack(next)
     if (next !== undefined && next.kind !== 'surface' && next.kind !== 'closed') {
       this.#current = undefined
-      handler.swallow(parsed ?? raw)
+      // It may be the best that comes.
+      this.#lastAnswer = this.#deadline !== undefined || next.kind === 'wait' ? new KeptAnswer(status, raw, parsed, message) : undefined
+      this.#lastError = undefined
+      handler.swallow(parsed ?? raw, this.#lastAnswer)
       this.#proceed(next)
       return
     }
     // The commit point: from here on nothing is retried.
     handler.commit()
+    this.#endDeadline()
     this.#request.body.release()
     this.#controller.attach(handler)
     this.#caller.headers(this.#controller, status, raw, parsed, message)
@@ -209,10 +201,12 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   }
 
   onFailure(handler: AttemptHandler, error: Error, blame: Blame): void {
-    if (blame === 'caller' || this.#aborted || this.#request.body.error !== undefined || isCallersFault(error)) {
+    const isTooLate = error instanceof DeadlineError
+    if (isTooLate || blame === 'caller' || this.#aborted || this.#request.body.error !== undefined || isCallersFault(error)) {
       this.settle(handler, handler.wasConnected ? 'aborted' : 'unsent')
-      this.#fail(error)
-      return
+      if (!isTooLate) return this.#fail(error)
+      this.#context.pool.surface(this, 'deadline')
+      return this.#surface(this.#lastAnswer?.isWhole === true ? undefined : error)
     }
     const answer = blame === 'backend' ? answerIn(error) : undefined
     const next = answer === undefined ? this.#takeFailure(handler, error, blame) : this.#takeErrorAnswer(handler, answer)
@@ -278,7 +272,9 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   wake(): void {
     if (this.#ended) return
     try {
-      this.#proceed(this.#context.pool.acquire(this, this.system.now()))
+      const acquisition = this.#context.pool.acquire(this, this.system.now())
+      if (acquisition.kind === 'closed') this.#lastError = undefined
+      this.#proceed(acquisition)
     } catch (error) {
       // Another request's callback is below us on the stack: what this caller's handler throws is not its to catch.
       queueMicrotask(() => { throw error })
@@ -296,14 +292,32 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   // Ends.
 
-  #answerThrottled(retryAfterMs: number): void {
+  /** `deadlineMs` is over. One that waits is woken by the pool. */
+  #expire(deadlineMs: number): void {
+    if (this.#current !== undefined) this.#current.cancel(new DeadlineError(deadlineMs))
+    else if (this.attempts === 0 && this.waitingSince === undefined) this.#fail(new DeadlineError(deadlineMs)) // its body is being read
+  }
+
+  /** The best that there is: this error, else the last answer. */
+  #surface(error: Error | undefined): void {
+    if (error === undefined && this.#lastAnswer?.isWhole === true) this.#answer(this.#lastAnswer)
+    else this.#fail(error ?? new errors.HeadersTimeoutError('No backend was available while the request waited, and the last answer was too long to be kept.'))
+  }
+
+  #answer(answer: ConstructorParameters<typeof SyntheticResponse>[2]): void {
     const { opts, body } = this.#request
-    const response = new SyntheticResponse(this.#caller, this.#controller, retryAfterMs, opts.method !== 'HEAD')
+    this.#endDeadline()
+    const response = new SyntheticResponse(this.#caller, this.#controller, answer, opts.method !== 'HEAD')
     body.discard()
     // Never before `dispatch` has returned: no real answer comes that early.
     queueMicrotask(() => {
       if (!this.#ended) response.start(() => { this.#end([], {}) }, (error) => { this.#fail(error) })
     })
+  }
+
+  #endDeadline(): void {
+    this.#deadline?.cancel()
+    this.#deadline = undefined
   }
 
   #fail(error: Error): void {
@@ -326,6 +340,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   #leave(): void {
     this.#ended = true
+    this.#endDeadline()
     this.#controller.detach()
     const { requests } = this.#context
     requests.remove(this)

@@ -121,6 +121,17 @@ export interface DispatchOptions extends Omit<DispatcherType.DispatchOptions, 'b
 /** Takes the request from here: a dispatcher's `dispatch`, bound. */
 export type Dispatch = (opts: DispatchOptions, handler: AnyHandler) => boolean
 
+/** What really sends. */
+export interface Inner {
+  readonly dispatch: Dispatch
+  /** Whether it takes legacy handlers as they are. */
+  readonly takesLegacy: boolean
+  /** An undici mock that matches bodies as strings. */
+  readonly isMockActive: boolean
+  /** Whether a connection to this origin was made since then (monotonic time); undefined, or not there, where that cannot be known. */
+  readonly connectedSince?: ((origin: string, since: number) => boolean | undefined) | undefined
+}
+
 /** Raw pairs for a legacy handler. Over HTTP/2 undici 8 has only the parsed ones. */
 export function toRaw(headers: AnyHeaders | null | undefined): RawHeaders {
   if (headers == null) return []

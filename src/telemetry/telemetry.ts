@@ -81,6 +81,7 @@ const EJECTED: { readonly [K in BalancerEvents['ejected']['reason']]: (tookMs: n
 }
 
 const EXHAUSTED: { readonly [K in BalancerEvents['exhausted']['reason']]: string } = {
+  deadline: 'its time is over (deadlineMs, or the timeout of its SDK)',
   attempts: 'its attempts are used up (maxAttempts; by default one per backend)',
   budget: 'the retry budget is used up (retryBudget)',
   'no-backend': 'no other backend is left to try',

@@ -40,6 +40,7 @@ describe('options that are left out', () => {
       pacing: true,
       latencyGuard: true,
       attemptTimeoutMs: undefined,
+      deadlineMs: undefined,
       retryBudget: { ratio: 0.2, minPerSecond: 10 },
       probe: true,
       warnings: [],
@@ -51,7 +52,7 @@ describe('options that are left out', () => {
   })
 
   test('are the same when they are there but undefined', () => {
-    const names = ['intercept', 'dispatcher', 'maxAttempts', 'maxReplayBytes', 'maxWaitMs', 'cooldownMs', 'maxCooldownMs', 'pacing', 'latencyGuard', 'attemptTimeoutMs', 'retryBudget']
+    const names = ['intercept', 'dispatcher', 'maxAttempts', 'maxReplayBytes', 'maxWaitMs', 'cooldownMs', 'maxCooldownMs', 'pacing', 'latencyGuard', 'attemptTimeoutMs', 'deadlineMs', 'retryBudget']
     const withLogger = { backends: [east], logger: false }
     assert.deepEqual(resolveAny({ ...withLogger, ...Object.fromEntries(names.map((name) => [name, undefined])) }), resolveAny(withLogger))
     assert.deepEqual(resolveBackend({ weight: undefined, name: undefined, models: undefined, query: undefined, home: undefined, enabled: undefined, limits: undefined }), resolveBackend({}))
@@ -96,7 +97,7 @@ describe('options that are given', () => {
     const dispatcher = new Agent()
     const given = {
       dispatcher, maxAttempts: 3, maxReplayBytes: 0, maxWaitMs: 2_500.5, cooldownMs: 1, maxCooldownMs: 1, pacing: false,
-      latencyGuard: false, attemptTimeoutMs: 30_000, retryBudget: { ratio: 0, minPerSecond: 0 },
+      latencyGuard: false, attemptTimeoutMs: 30_000, deadlineMs: 60_000, retryBudget: { ratio: 0, minPerSecond: 0 },
     }
     const resolved = resolveWith(given)
     for (const [name, value] of Object.entries(given)) assert.deepEqual(resolved[name as keyof typeof given], value, name)
@@ -282,6 +283,8 @@ describe('wrong options', () => {
     [{ backends: [east], maxCooldownMs: 0 }, 'maxCooldownMs', /above 0/, '0'],
     [{ backends: [east], maxCooldownMs: Infinity }, 'maxCooldownMs', /milliseconds/, 'Infinity'],
     [{ backends: [east], attemptTimeoutMs: 0 }, 'attemptTimeoutMs', /above 0/, '0'],
+    [{ backends: [east], deadlineMs: 0 }, 'deadlineMs', /above 0/, '0'],
+    [{ backends: [east], deadlineMs: '1s' }, 'deadlineMs', /milliseconds/, '"1s"'],
     [{ backends: [east], attemptTimeoutMs: null }, 'attemptTimeoutMs', /milliseconds/, 'null'],
     [{ backends: [east], pacing: 'yes' }, 'pacing', /true or false/, '"yes"'],
     [{ backends: [east], latencyGuard: 0 }, 'latencyGuard', /true or false/, '0'],
@@ -339,7 +342,7 @@ describe('wrong options', () => {
   })
 
   test('whatever value an option has, it is taken or refused with our own error', () => {
-    const names = ['backends', 'intercept', 'dispatcher', 'maxAttempts', 'maxReplayBytes', 'maxWaitMs', 'cooldownMs', 'maxCooldownMs', 'pacing', 'latencyGuard', 'attemptTimeoutMs', 'retryBudget', 'logger']
+    const names = ['backends', 'intercept', 'dispatcher', 'maxAttempts', 'maxReplayBytes', 'maxWaitMs', 'cooldownMs', 'maxCooldownMs', 'pacing', 'latencyGuard', 'probe', 'attemptTimeoutMs', 'deadlineMs', 'retryBudget', 'logger']
     const backendNames = ['url', 'priority', 'weight', 'name', 'apiKey', 'bearerToken', 'models', 'query', 'home', 'enabled', 'limits']
     const anything = fc.anything({ withBigInt: true, withDate: true, withNullPrototype: true, withSparseArray: true, withTypedArray: true })
     let refused = 0

@@ -2,8 +2,9 @@
  * Where each backend stands, as a whole and with each of its scopes, and in which order backends are asked. What was learned
  * of a backend outlives an update of the options that keeps it: it is held here, apart from the configuration.
  */
-import { Condition } from './health.js'
+import { AVAILABLE, Condition } from './health.js'
 import type { Latency } from './latency.js'
+import { Declared } from './pacing/declared.js'
 import type { Pacer } from './pacing/pacer.js'
 import { SlowStart } from './slow-start.js'
 import type { BackendConfig, BackendStatus, PoolConfig, ScopeStatus } from './types.js'
@@ -27,6 +28,10 @@ export class ScopeState extends Condition {
   inFlight = 0
   /** Monotonic time of the last attempt or cooldown. */
   usedAt: number
+  /** Monotonic time at which the last success had come to its end. */
+  succeededAt = -Infinity
+  /** It meant something to the backend: it stays when its requests have ended. */
+  isRemembered = false
   pacer: Pacer | undefined
   /** Usual times to the response headers, from the first success on. */
   usual: Latency | undefined = undefined
@@ -68,6 +73,11 @@ export class ScopeState extends Condition {
     return isNews
   }
 
+  /** Nothing that was observed has to be remembered. */
+  isInOrder(now: number): boolean {
+    return this.health === AVAILABLE && this.cooldownUntil <= now && Number.isNaN(this.abandonedAt)
+  }
+
   /** Books as admitted what would have been refused by now, if it were to be. */
   admitDue(now: number): void {
     for (let due = this.slowStart.takeAdmitted(now); due !== undefined; due = this.slowStart.takeAdmitted(now)) {
@@ -82,10 +92,11 @@ export class ScopeState extends Condition {
     return true
   }
 
-  status(now: number): ScopeStatus {
+  /** @param isBackendPaced a limit that is declared of the whole backend is reached. */
+  status(isBackendPaced: boolean, now: number): ScopeStatus {
     const pace = this.pacer?.pace(now) ?? []
     const cooldownMs = Math.max(0, this.cooldownUntil - now)
-    const isPaced = (this.pacer?.toldMs(0, now) ?? 0) > 0
+    const isPaced = isBackendPaced || (this.pacer?.toldMs(0, now) ?? 0) > 0
     const { health } = this
     return {
       scope: this.name,
@@ -106,7 +117,7 @@ export class ScopeState extends Condition {
 export class Backend extends Condition {
   readonly kind = 'backend'
   config: BackendConfig
-  /** Position among the tiers' backends; -1 when an update has removed the backend. */
+  /** Position among the tiers' backends; -1 when an update has removed the backend, or taken it out. */
   index = 0
   attempts = 0
   successes = 0
@@ -118,6 +129,11 @@ export class Backend extends Condition {
   lastLatencyMs = NaN
   /** By the names that this backend has for them. */
   readonly scopes = new Map<string, ScopeState>()
+  /** How many of these are remembered, the one without a name aside. */
+  namesRemembered = 0
+
+  /** What counts towards the limits that are declared of it. */
+  #declared: Declared | undefined
 
   /** The inner dispatcher takes no probe of ours (a mock without a route for it): requests are the probes then. */
   refusesProbes = false
@@ -134,6 +150,30 @@ export class Backend extends Condition {
     const models = this.config.models
     const renamed = models !== undefined && Object.hasOwn(models, requested) ? models[requested] : undefined
     return renamed ?? requested
+  }
+
+  /** Milliseconds until a request of this size is within the limits that are declared; 0: now. */
+  declaredMs(bodyBytes: number, now: number): number {
+    const { limits } = this.config
+    return limits === undefined || this.#declared === undefined ? 0 : this.#declared.waitMs(limits, this.inFlight, bodyBytes, now)
+  }
+
+  /** An attempt begins. @returns what it costs of a declared limit of tokens. */
+  sent(bodyBytes: number, now: number): number {
+    this.inFlight++
+    if (this.config.limits === undefined) return 0
+    return (this.#declared ??= new Declared()).sent(bodyBytes, now)
+  }
+
+  /** It counts towards no limit. */
+  undone(cost: number, sentAt: number, now: number): void {
+    this.#declared?.undone(cost, sentAt, now)
+  }
+
+  /** Its body has ended. */
+  ended(sentAt: number, now: number): void {
+    this.inFlight--
+    this.#declared?.ended(now - sentAt)
   }
 
   /** A scope of it failed. @returns whether that makes it the backend's failure. */
@@ -157,7 +197,8 @@ export class Backend extends Condition {
   /** A copy for people and dashboards. */
   status(now: number): BackendStatus {
     const { config, health } = this
-    const scopes = [...this.scopes.values()].map((scope) => scope.status(now))
+    const isPaced = this.declaredMs(0, now) > 0
+    const scopes = [...this.scopes.values()].map((scope) => scope.status(isPaced, now))
     const isCooling = scopes.length > 0 && scopes.every((scope) => scope.state === 'cooldown')
     const scopeCooldownMs = isCooling ? Math.min(...scopes.map((scope) => scope.cooldownMs)) : 0
     return {
@@ -165,7 +206,7 @@ export class Backend extends Condition {
       url: config.url,
       priority: config.priority,
       weight: config.weight,
-      state: health.kind !== 'available' ? health.kind : isCooling ? 'cooldown' : 'available',
+      state: config.enabled === false ? 'disabled' : health.kind !== 'available' ? health.kind : isCooling ? 'cooldown' : 'available',
       cooldownMs: Math.max(this.outMs(now), scopeCooldownMs),
       reason: health.kind === 'available' ? undefined : health.reason,
       inFlight: this.inFlight,
@@ -181,8 +222,10 @@ export class Backend extends Condition {
 
 /** The backends of a pool in the order in which they are asked, sorted once. */
 export class Tiers {
-  /** By priority; within one as configured. */
+  /** Those that are enabled, by priority; within one as configured. */
   readonly backends: readonly Backend[]
+  /** The same with those that are not: they keep what was learned, and end what they have begun. */
+  readonly all: readonly Backend[]
   /** For each priority in use the position after its last backend. */
   readonly ends: readonly number[]
   readonly home: Backend
@@ -191,12 +234,14 @@ export class Tiers {
   constructor(config: PoolConfig, known: readonly Backend[]) {
     for (const backend of known) backend.index = -1
     const kept = new Map(known.map((backend) => [identify(backend.config), backend]))
-    const backends = config.backends.map((backendConfig) => {
+    const all = config.backends.map((backendConfig) => {
       const backend = kept.get(identify(backendConfig)) ?? new Backend(backendConfig)
       backend.config = backendConfig
       return backend
     })
-    this.backends = backends.sort((a, b) => a.config.priority - b.config.priority)
+    this.all = all.sort((a, b) => a.config.priority - b.config.priority)
+    const backends = all.filter((backend) => backend.config.enabled !== false)
+    this.backends = backends
     const ends: number[] = []
     backends.forEach((backend, index) => {
       backend.index = index

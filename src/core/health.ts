@@ -170,14 +170,19 @@ export class Condition {
     const before = this.health
     this.health = transition(before, event, circumstances)
     if (event === 'success' || event === 'reached') this.#streak = undefined
+    else if (event !== 'failed' && event !== 'probe' && event !== 'release') this.count('outright')
     return this.health !== before
   }
 
-  /** @returns what the failure can be taken back from. */
+  /** Counts a failure; one that ejects at once is counted where it is applied. @returns what it can be taken back from. */
   count(kind: keyof Streak): Streak {
     const streak = this.#streak ??= { outright: 0, failed: 0 }
     streak[kind]++
     return streak
+  }
+
+  get streak(): Streak | undefined {
+    return this.#streak
   }
 
   /**

@@ -48,11 +48,12 @@ export class Outcomes {
     this.expireCooldown(backend, scope, now)
     request.attempts++
     backend.attempts++
-    backend.inFlight++
+    const declaredCost = backend.sent(request.bodyBytes, now)
     scope.attempts++
     scope.inFlight++
     scope.usedAt = now
     const attempt = new Attempt(request, backend, scope, probe, scopeProbe, now)
+    attempt.declaredCost = declaredCost
     scope.slowStart.sent(attempt)
     attempt.pacer?.sent(attempt, request.bodyBytes, now)
     return attempt
@@ -97,10 +98,12 @@ export class Outcomes {
     if (status === 429) {
       slowStart.refused(attempt, latencyMs)
       pacer?.refused(attempt, headers, waitMs, Math.min(now, slowStart.arrivedAt(attempt)), now)
+      attempt.target.undone(attempt.declaredCost, attempt.startedAt, now)
     } else if (outcome === 'throttled' || outcome === 'failed') {
       // Broken or overloaded, it charged nothing, and says nothing of its limits.
       slowStart.failed(attempt)
       pacer?.undone(attempt, now)
+      attempt.target.undone(attempt.declaredCost, attempt.startedAt, now)
     } else {
       if (slowStart.admitted(attempt)) pacer?.admitted(attempt)
       pacer?.synchronize(attempt, headers, Math.min(now, slowStart.arrivedAt(attempt)), now)
@@ -130,7 +133,7 @@ export class Outcomes {
   settle(attempt: Attempt, end: AttemptEnd, now: number): void {
     attempt.isSettled = true
     const { target, scope, outcome } = attempt
-    target.inFlight--
+    target.ended(attempt.startedAt, now)
     scope.inFlight--
     scope.usedAt = now
     if (attempt.status > 0) {
@@ -141,13 +144,14 @@ export class Outcomes {
       return
     }
     scope.slowStart.failed(attempt)
-    if (end === 'aborted' || end === 'completed') {
+    if (end === 'aborted' || end === 'unsent' || end === 'completed') {
       attempt.pacer?.abandoned(attempt)
       this.#count(attempt, 'ignored', now)
-      this.#aborted(attempt, now)
+      this.#aborted(attempt, end !== 'unsent', now)
       return
     }
     attempt.pacer?.undone(attempt, now)
+    target.undone(attempt.declaredCost, attempt.startedAt, now)
     if (end === 'stale') {
       this.#count(attempt, 'ignored', now)
       this.#release(attempt, now)
@@ -159,10 +163,7 @@ export class Outcomes {
     const event = BACKEND_EVENTS[end]
     if (end === 'local') this.#release(attempt, now)
     else if (event === undefined || end === 'reset') this.#failed(attempt, now)
-    else {
-      target.count('outright')
-      this.#apply(attempt, target, event, now)
-    }
+    else this.#apply(attempt, target, event, now)
   }
 
   /** What was unreachable answers a probe of ours, or does not. */
@@ -231,8 +232,9 @@ export class Outcomes {
   #blame(attempt: Attempt, now: number): void {
     const { target, scope } = attempt
     if (attempt.evidence === 'reset') {
-      attempt.targetStreak = target.count('outright')
-      return this.#apply(attempt, target, 'unreachable', now)
+      this.#apply(attempt, target, 'unreachable', now)
+      attempt.targetStreak = target.streak
+      return
     }
     attempt.targetStreak = target.count('failed')
     attempt.scopeStreak = scope.count('failed')
@@ -266,16 +268,20 @@ export class Outcomes {
     if (request.tried !== undefined) for (const one of request.tried) if (one.isSuspect) this.#blame(one, now)
   }
 
-  /** The caller gave up. @see LEAST_WAIT_MS */
-  #aborted(attempt: Attempt, now: number): void {
-    const { scope, request } = attempt
+  /**
+   * The caller gave up. Where that was before the request was on a connection, it is the host that is not there. @see LEAST_WAIT_MS
+   */
+  #aborted(attempt: Attempt, wasSent: boolean, now: number): void {
+    const { target, scope, request } = attempt
+    const event = wasSent ? 'abandoned' : 'unreachable'
     const waitedMs = now - attempt.askedAt
     const usualMs = scope.usual?.exactMs(sizeClassOf(request.bodyBytes)) ?? NaN
     if (waitedMs < LEAST_WAIT_MS || waitedMs < LEAST_WAIT_OF_USUAL * usualMs) return this.#release(attempt, now)
-    if (attempt.isProbe) this.#apply(attempt, attempt.target, 'abandoned', now)
-    if (attempt.isScopeProbe || attempt.startedAt >= scope.abandonedAt) {
+    if (attempt.isProbe) this.#apply(attempt, target, event, now)
+    if (attempt.isScopeProbe) this.#apply(attempt, scope, 'abandoned', now)
+    else if (attempt.startedAt >= scope.abandonedAt) {
       scope.abandonedAt = NaN
-      this.#apply(attempt, scope, 'abandoned', now)
+      this.#apply(attempt, wasSent ? scope : target, event, now)
     } else if (Number.isNaN(scope.abandonedAt)) scope.abandonedAt = now
   }
 

@@ -72,6 +72,7 @@ export class Picker {
     for (let draws = Math.min(ready.count, DRAWS); draws > 0; draws--) {
       const position = ready.draw(this.#random)
       const state = scope.states[position]
+      if (tiers.backends[position]!.declaredMs(request.bodyBytes, now) > 0) continue // drawn from them
       if (state === undefined) return tiers.backends[position]
       state.admitDue(now)
       if (canWait && state.slowStart.waitMs(now) > 0) continue
@@ -204,13 +205,15 @@ function collectCandidates(
       if (!isHealthy(backend, mayProbe && isProbedByRequests(backend, probes), found, now) || isPassedOver(backend, request)) continue
       const state = scope.states[position]
       if (state !== undefined && !isHealthy(state, mayProbe, found, now)) continue
+      const declaredMs = backend.declaredMs(request.bodyBytes, now)
       if (state === undefined) {
-        found.add(position, backend.config.weight)
+        if (declaredMs > 0) found.throttledMs = Math.min(found.throttledMs, declaredMs)
+        else found.add(position, backend.config.weight)
         continue
       }
       state.admitDue(now)
       // Also beside a cooldown: who is told when to come back is told the later of both.
-      const toldMs = Math.max(state.cooldownUntil - now, state.pacer?.toldMs(request.bodyBytes, now) ?? 0)
+      const toldMs = Math.max(state.cooldownUntil - now, state.pacer?.toldMs(request.bodyBytes, now) ?? 0, declaredMs)
       const tried = findLast(request.tried, backend)
       const closedMs = tried === undefined ? 0 : reopensIn(tried, request, canWait, now)
       if (closedMs > 0 && tried?.outcome !== 'throttled' && toldMs <= 0) {

@@ -101,7 +101,7 @@ function countPlaces(tiers: Tiers, states: readonly (ScopeState | undefined)[], 
   let places = 0
   tiers.backends.forEach((backend, position) => {
     const state = states[position]
-    const from = Math.max(now, state?.cooldownUntil ?? now, outUntil(backend, now), state === undefined ? now : outUntil(state, now))
+    const from = Math.max(now + backend.declaredMs(bodyBytes, now), state?.cooldownUntil ?? now, outUntil(backend, now), state === undefined ? now : outUntil(state, now))
     if (at < from) return
     const pacer = state?.pacer
     places += pacer?.hasPlaces === true ? pacer.placesBy(bodyBytes, at) : 1 + Math.floor((at - from) / UNKNOWN_GAP_MS)

@@ -93,6 +93,7 @@ export class Pool {
     if (attempt.outcome !== 'ignored' || attempt.isSettled) return
     this.#outcomes.conclude(attempt, outcome, this.#config.latencyGuard, now)
     if (isDelivered(outcome)) this.#tellAnswered(attempt)
+    this.#probes?.look(now)
     if (this.#queues.size > 0) this.#queues.wakeBy(now, now)
   }
 
@@ -100,7 +101,8 @@ export class Pool {
   settle(attempt: Attempt, end: AttemptEnd, now: number): void {
     if (attempt.isSettled) return
     this.#outcomes.settle(attempt, end, now)
-    if (attempt.outcome === 'failed') this.#probes?.arm(now)
+    this.#scopes.settled(attempt, now)
+    this.#probes?.look(now)
     if (this.#queues.size > 0) this.#queues.wakeBy(now, now)
   }
 
@@ -140,13 +142,13 @@ export class Pool {
     }
     const isPacingNew = config.pacing !== this.#config.pacing
     this.#config = config
-    this.#tiers = new Tiers(config, this.#tiers.backends)
+    this.#tiers = new Tiers(config, this.#tiers.all)
     this.#maxAttempts = boundAttempts(config)
     this.#take()
     this.#scopes.rebase(this.#tiers.backends)
-    if (isPacingNew) this.#scopes.repace()
+    if (isPacingNew) this.#scopes.repace(this.#tiers.all)
     // A backend that was out for a wrong credential may have a new one.
-    for (const backend of this.#tiers.backends) this.#outcomes.readmit(backend, now)
+    for (const backend of this.#tiers.all) this.#outcomes.readmit(backend, now)
     this.#outcomes.changes++
     this.#queues.wakeBy(now, now)
   }
@@ -166,15 +168,15 @@ export class Pool {
   }
 
   status(now: number): PoolStatus {
-    const { backends } = this.#tiers
-    for (const backend of backends) {
+    const { all } = this.#tiers
+    for (const backend of all) {
       for (const scope of backend.scopes.values()) this.#outcomes.expireCooldown(backend, scope, now)
     }
     return {
       waiting: this.#queues.size,
       queues: this.#queues.status(now),
       waits: this.#queues.waits,
-      backends: backends.map((backend) => backend.status(now)),
+      backends: all.map((backend) => backend.status(now)),
     }
   }
 

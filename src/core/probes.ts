@@ -35,6 +35,8 @@ export class Probes {
   /** The pool was idle: to be woken by the next request. */
   isAsleep = false
   #isClosed = false
+  /** How many changes there had been when it was last looked who is out. */
+  #seen = 0
   #timer: Timer | undefined
   #timerAt = Infinity
 
@@ -51,17 +53,22 @@ export class Probes {
     this.#backends = backends
     this.#isOn = isOn
     this.#stop()
-    this.arm(this.#system.now())
+    this.#arm(this.#system.now())
   }
 
   /** A request came in, after a time without any. */
   wakeUp(now: number): void {
     this.isAsleep = false
-    this.arm(now)
+    this.#arm(now)
   }
 
   /** Something may have become unreachable. */
-  arm(now: number): void {
+  look(now: number): void {
+    if (this.#outcomes.changes !== this.#seen) this.#arm(now)
+  }
+
+  #arm(now: number): void {
+    this.#seen = this.#outcomes.changes
     if (!this.#isOn || this.#isClosed) return
     let at = Infinity
     for (const backend of this.#backends) if (isOurs(backend) && backend.health.kind === 'ejected') at = Math.min(at, backend.health.until)
@@ -90,7 +97,7 @@ export class Probes {
     this.isAsleep = now - this.usedAt > IDLE_AFTER_MS
     if (this.isAsleep) return
     for (const backend of this.#backends) if (isOurs(backend) && canProbe(backend.health, now)) this.#probe(backend, now)
-    this.arm(now)
+    this.#arm(now)
   }
 
   #probe(backend: Backend, now: number): void {
@@ -109,12 +116,14 @@ export class Probes {
   }
 
   #done(backend: Backend, probe: Probing, result: ProbeResult, sentAt: number): void {
+    // Of a backend that is gone there is nothing to tell.
+    if (this.#isClosed || backend.index < 0) return
     const now = this.#system.now()
     if (result === 'refused') {
       backend.refusesProbes = true
       this.#outcomes.probeRefused(backend, probe, now)
     } else this.#outcomes.probed(backend, probe, result === 'reached', now - sentAt, now)
-    this.arm(now)
+    this.#arm(now)
     this.#onDone(now)
   }
 }

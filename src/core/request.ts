@@ -74,6 +74,8 @@ export class Attempt implements Undecided {
   wasUnconnected = false
   /** Monotonic time from which the backend is open again to the request, where that waits. */
   reopensAt: number | undefined = undefined
+  /** What it costs of a declared limit of tokens. */
+  declaredCost = 0
   // The pacer's own.
   cost = 0
   sentRequests = 0

@@ -1,12 +1,23 @@
 /**
  * Limits belong to a deployment or model, not to a whole backend: one that is full says nothing of its neighbour. So
  * cooldowns, pace and counters are kept per scope and backend. Callers and backends may have different names for one
- * scope (`models`): this table connects them, and forgets what is no longer used, since callers may invent names without end.
+ * scope (`models`): this table connects them.
+ *
+ * Callers may invent names without end, by mistake or in bad faith, and each would cost a few kilobytes. A name is worth
+ * remembering once it meant something to a backend: an answer that is no 4xx, or a failure. Until then it stays only as long as
+ * a request of it is under way, and what was counted goes to the scope of requests without a name. The number of names is bounded.
  */
 import { ScopeState, type Backend } from './backend.js'
 import type { Pacer } from './pacing/pacer.js'
 import { Promises } from './places.js'
 import { Queue } from './queue.js'
+import type { Attempt } from './request.js'
+
+/** Names on one backend; some ten times what the catalogues of OpenAI and Azure list. Past that the one whose last success is oldest goes. */
+const MOST_NAMES = 1_000
+
+/** Characters of a name that are kept: the longest that a deployment may have with Azure OpenAI. */
+const NAME_LENGTH = 64
 
 /** A scope that was not used for so long is forgotten: ten times the longest rate-limit window (a minute) of the services. */
 const FORGET_AFTER_MS = 10 * 60_000
@@ -84,16 +95,16 @@ export class Candidates {
   }
 }
 
-/** All that the requests of one scope meet: where it stands on every backend, and who waits for it. */
+/** All that the requests of one scope meet: where it stands on every backend, and the requests that wait for it. */
 export class Scope {
   /** As the caller names it. */
   readonly name: string
   /** By the backends' positions; `undefined` where the scope was never used. */
   states: (ScopeState | undefined)[] = []
   readonly queue: Queue
-  /** Who is neither out nor cooling down; kept from pick to pick. */
+  /** The backends that are neither out nor cooling down; kept from pick to pick. */
   readonly ready = new Candidates()
-  /** Places that callers who were sent away were told of. */
+  /** Places that were promised to callers that were sent away. */
   readonly promises = new Promises()
   usedAt = -Infinity
 
@@ -107,21 +118,24 @@ export class Scope {
 export class Scopes {
   readonly #createPacer: () => Pacer | undefined
   readonly #scopes = new Map<string, Scope>()
+  /** Of each `models` which of the callers' names lead to a name of the backend's. */
+  readonly #aliases = new WeakMap<Readonly<Record<string, string>>, ReadonlyMap<string, readonly string[]>>()
+  readonly #unnamed = new Scope('')
   #backends: readonly Backend[]
-  #last = new Scope('')
+  #last = this.#unnamed
   #sweepAt: number
 
   constructor(backends: readonly Backend[], createPacer: () => Pacer | undefined, now: number) {
     this.#createPacer = createPacer
     this.#backends = backends
-    this.#scopes.set('', this.#last)
+    this.#scopes.set('', this.#unnamed)
     this.#sweepAt = now + SWEEP_EVERY_MS
   }
 
   /** By the caller's name for it. */
   of(name: string, now: number): Scope {
     if (now >= this.#sweepAt) this.#sweep(now)
-    if (this.#last.name !== name) this.#last = this.#scopes.get(name) ?? this.#open(name)
+    if (this.#last.name !== name) this.#change(name)
     this.#last.usedAt = now
     return this.#last
   }
@@ -131,13 +145,17 @@ export class Scopes {
     const known = scope.states[backend.index]
     if (known !== undefined) return known
     const name = backend.scopeName(scope.name)
-    let state = backend.scopes.get(name)
-    if (state === undefined) {
-      state = new ScopeState(name, this.#createPacer(), now)
-      backend.scopes.set(name, state)
-    }
+    const state = backend.scopes.get(name) ?? this.#create(backend, name, now)
     this.#connectState(backend, name, state)
     return state
+  }
+
+  /** An attempt has come to its end: its name is worth remembering, or, where nothing else of it is under way, forgotten. */
+  settled({ target, scope: state, outcome }: Attempt, now: number): void {
+    if (outcome === 'success') state.succeededAt = now
+    if (state.isRemembered || target.scopes.get(state.name) !== state) return
+    if (outcome === 'success' || outcome === 'throttled' || outcome === 'failed' || !state.isInOrder(now)) this.#remember(target, state)
+    else if (state.inFlight === 0) this.#fold(target, state, now)
   }
 
   /** After an update the backends' positions, and what they call a scope, are others. */
@@ -147,10 +165,16 @@ export class Scopes {
   }
 
   /** Pacing was switched on or off: what was learned before goes. */
-  repace(): void {
-    for (const backend of this.#backends) {
+  repace(backends: readonly Backend[]): void {
+    for (const backend of backends) {
       for (const state of backend.scopes.values()) state.pacer = this.#createPacer()
     }
+  }
+
+  #change(name: string): void {
+    const before = this.#last
+    this.#last = this.#scopes.get(name) ?? this.#open(name)
+    this.#drop(before)
   }
 
   #open(name: string): Scope {
@@ -158,6 +182,12 @@ export class Scopes {
     this.#connect(scope)
     this.#scopes.set(name, scope)
     return scope
+  }
+
+  #create(backend: Backend, name: string, now: number): ScopeState {
+    const state = new ScopeState(name, this.#createPacer(), now)
+    backend.scopes.set(name, state)
+    return state
   }
 
   #connect(scope: Scope): void {
@@ -168,24 +198,92 @@ export class Scopes {
   #connectState(backend: Backend, name: string, state: ScopeState | undefined): void {
     // Gone with an update while its last request was on its way here.
     if (backend.index < 0) return
-    const scopes = backend.config.models === undefined ? [this.#scopes.get(name)] : this.#scopes.values()
-    for (const scope of scopes) {
-      if (scope !== undefined && backend.scopeName(scope.name) === name) scope.states[backend.index] = state
+    this.#connectName(backend, name, name, state)
+    const { models } = backend.config
+    if (models !== undefined) for (const alias of this.#aliasesOf(models).get(name) ?? []) this.#connectName(backend, alias, name, state)
+  }
+
+  #connectName(backend: Backend, requested: string, name: string, state: ScopeState | undefined): void {
+    const scope = this.#scopes.get(requested)
+    if (scope === undefined || backend.scopeName(requested) !== name) return
+    scope.states[backend.index] = state
+    if (state === undefined) this.#drop(scope)
+  }
+
+  #aliasesOf(models: Readonly<Record<string, string>>): ReadonlyMap<string, readonly string[]> {
+    let aliases = this.#aliases.get(models)
+    if (aliases === undefined) {
+      const byName = new Map<string, string[]>()
+      for (const [requested, name] of Object.entries(models)) byName.set(name, [...(byName.get(name) ?? []), requested])
+      this.#aliases.set(models, aliases = byName)
     }
+    return aliases
+  }
+
+  #remember(backend: Backend, state: ScopeState): void {
+    state.isRemembered = true
+    if (state.name !== '' && ++backend.namesRemembered > MOST_NAMES) this.#forgetOldest(backend)
+  }
+
+  /** One of which a request is under way is not forgotten: there are no more of these than requests. */
+  #forgetOldest(backend: Backend): void {
+    let oldest: ScopeState | undefined
+    for (const state of backend.scopes.values()) {
+      if (!state.isRemembered || state.inFlight > 0 || state.name === '') continue
+      if (oldest === undefined || state.succeededAt < oldest.succeededAt) oldest = state
+    }
+    if (oldest !== undefined) this.#forget(backend, oldest)
+  }
+
+  #forget(backend: Backend, state: ScopeState): void {
+    if (state.isRemembered && state.name !== '') backend.namesRemembered--
+    backend.scopes.delete(state.name)
+    this.#connectState(backend, state.name, undefined)
+  }
+
+  /** What was counted of a name that meant nothing is kept with that of requests without one. */
+  #fold(backend: Backend, state: ScopeState, now: number): void {
+    if (state.name === '') return
+    const unnamed = this.stateOn(backend, this.#unnamed, now)
+    unnamed.attempts += state.attempts
+    unnamed.failures += state.failures
+    unnamed.usedAt = now
+    this.#forget(backend, state)
+  }
+
+  /** Nothing is known of it on any backend, and nothing waits for it. */
+  #drop(scope: Scope): void {
+    if (scope === this.#unnamed || scope.queue.length > 0 || scope.states.some((state) => state !== undefined)) return
+    this.#scopes.delete(scope.name)
+    if (scope === this.#last) this.#last = this.#unnamed
   }
 
   #sweep(now: number): void {
     this.#sweepAt = now + SWEEP_EVERY_MS
     const before = now - FORGET_AFTER_MS
     for (const [name, scope] of this.#scopes) {
-      if (scope.usedAt < before && scope.queue.length === 0 && scope !== this.#last) this.#scopes.delete(name)
+      if (scope.usedAt < before && scope.queue.length === 0 && scope !== this.#last && scope !== this.#unnamed) this.#scopes.delete(name)
     }
     for (const backend of this.#backends) {
-      for (const [name, state] of backend.scopes) {
-        if (state.usedAt >= before || state.inFlight > 0 || state.cooldownUntil > now) continue
-        backend.scopes.delete(name)
-        this.#connectState(backend, name, undefined)
+      for (const state of backend.scopes.values()) {
+        if (state.usedAt < before && state.inFlight === 0 && state.cooldownUntil <= now) this.#forget(backend, state)
       }
     }
   }
+}
+
+/** A name as it is kept, and told in logs, events and status: 64 printable characters at most. */
+export function toScopeName(name: string): string {
+  if (name.length <= NAME_LENGTH && isPlain(name)) return name
+  // What is not printable in Unicode's sense: control and format characters, lone surrogates, separators but the space.
+  return [...name.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '?')].slice(0, NAME_LENGTH).join('')
+}
+
+/** Nothing but ASCII's printable characters, as in nearly all names. */
+function isPlain(name: string): boolean {
+  for (let i = 0; i < name.length; i++) {
+    const code = name.charCodeAt(i)
+    if (code < 0x20 || code > 0x7e) return false
+  }
+  return true
 }

@@ -3,6 +3,8 @@
  * handed in, so that every decision can be replayed in a test or in a simulator.
  */
 
+import type { DeclaredLimits } from './pacing/declared.js'
+
 /** A timer that can be called off. Calling it off twice, or after it fired, does nothing. */
 export interface Timer {
   cancel(): void
@@ -58,8 +60,12 @@ export interface BackendConfig {
   readonly priority: number
   /** Share among equals, > 0. */
   readonly weight: number
+  /** `false`: gets no attempts. */
+  readonly enabled?: boolean
   /** True when the backend has its own credential: then a 401 or 403 is our misconfiguration, not the caller's. */
   readonly ownsCredential: boolean
+  /** What the user declares of its limits. */
+  readonly limits?: DeclaredLimits | undefined
   /** Deployment or model names as this backend knows them; limits belong to the name on the backend's side. */
   readonly models: Readonly<Record<string, string>> | undefined
 
@@ -75,7 +81,7 @@ export interface BackendConfig {
 /** The part of the options that the core acts on. Every duration in milliseconds. */
 export interface PoolConfig {
   readonly backends: readonly BackendConfig[]
-  /** The backend that takes stateful paths. One of `backends`. */
+  /** The backend that takes stateful paths. One of `backends`, and enabled. */
   readonly home: BackendConfig
   /** Upper bound on the attempts of one request; `undefined`: one per backend; twice that, and at least 4, when `maxWaitMs` > 0. */
   readonly maxAttempts: number | undefined
@@ -117,8 +123,9 @@ export type OutcomeClass = 'success' | 'answered' | 'throttled' | 'failed' | 'mi
  * - `stale`: a connection that had served before was closed just as it was used again: the request goes once more to the same backend.
  * - `broken`: the response broke off after its headers.
  * - `aborted`: the caller aborted.
+ * - `unsent`: the same, before the request was on a connection.
  */
-export type AttemptEnd = 'completed' | 'connection' | 'reset' | 'timeout' | 'local' | 'resolver' | 'credential' | 'stale' | 'broken' | 'aborted'
+export type AttemptEnd = 'completed' | 'connection' | 'reset' | 'timeout' | 'local' | 'resolver' | 'credential' | 'stale' | 'broken' | 'aborted' | 'unsent'
 
 /**
  * Why an attempt that did not work is not followed by another one.
@@ -136,8 +143,8 @@ export type CooldownSource =
   | 'retry-after-ms' | 'x-ms-retry-after-ms' | 'retry-after'
   | 'x-ratelimit-reset-requests' | 'x-ratelimit-reset-tokens' | 'default'
 
-/** `cooldown`: every scope that was used lately is cooling down. `ejected` and `probing`: see `health.ts`. */
-export type BackendState = 'available' | 'cooldown' | 'ejected' | 'probing'
+/** `cooldown`: every scope that was used lately is cooling down. `ejected` and `probing`: see `health.ts`. `disabled`: by the option `enabled`. */
+export type BackendState = 'available' | 'cooldown' | 'ejected' | 'probing' | 'disabled'
 
 /** Why a backend, or one scope of it, is out: see `EjectedEvent`. */
 export type OutReason = 'failed' | 'unreachable' | 'local' | 'abandoned' | 'misconfigured' | 'credential'

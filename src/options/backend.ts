@@ -69,6 +69,13 @@ export interface BackendOptions {
    * @default false; without any home it is the first listed of the lowest priority number
    */
   home?: boolean | undefined
+  /**
+   * `false` takes the backend out without forgetting it: it gets no new attempt, not even where all others fail, and is not
+   * the home. What it has begun goes on to its end, its URL is still intercepted, and `status()` has it as `disabled`. An
+   * `update` with `true` takes it back, with all that was learned of it. At least one backend must be enabled.
+   * @default true
+   */
+  enabled?: boolean | undefined
 }
 
 /** What the options of a backend are when they are not given; part of `DEFAULTS`. */
@@ -77,9 +84,11 @@ export const BACKEND_DEFAULTS = Object.freeze({
   weight: 1,
   /** No backend has to be chosen: the first of the lowest priority number is the home then. */
   home: false,
+  /** A backend is listed to be used. */
+  enabled: true,
 })
 
-const KNOWN = ['url', 'priority', 'weight', 'name', 'apiKey', 'bearerToken', 'models', 'query', 'home'] as const
+const KNOWN = ['url', 'priority', 'weight', 'name', 'apiKey', 'bearerToken', 'models', 'query', 'home', 'enabled'] as const
 
 /** A share without a unit. Keeps sums and quotients of weights far from what a double cannot tell apart (2^53). */
 const MAX_WEIGHT = 1_000_000
@@ -101,6 +110,7 @@ export class ConfiguredBackend implements BackendConfig {
   /** `''` or `/openai/v1`: never a slash at the end. */
   readonly basePath: string
   readonly home: boolean
+  readonly enabled: boolean
   /** Shows no secret, however it is printed. */
   readonly credential: Credential | undefined
   // Private, since gateways take keys as query parameters too: in no inspection and no JSON of this object.
@@ -108,7 +118,7 @@ export class ConfiguredBackend implements BackendConfig {
 
   /** @throws InvalidOptionsError */
   constructor(options: unknown, path: string) {
-    const { weight = BACKEND_DEFAULTS.weight, home = BACKEND_DEFAULTS.home, ...given } = readOptions(options, path, KNOWN)
+    const { weight = BACKEND_DEFAULTS.weight, home = BACKEND_DEFAULTS.home, enabled = BACKEND_DEFAULTS.enabled, ...given } = readOptions(options, path, KNOWN)
     const base = parseBaseUrl(given.url, `${path}.url`)
     this.url = base.href
     this.origin = base.origin
@@ -122,6 +132,7 @@ export class ConfiguredBackend implements BackendConfig {
     this.models = readModels(given.models, `${path}.models`)
     this.#query = readQuery(given.query, `${path}.query`)
     this.home = checkBoolean(home, `${path}.home`)
+    this.enabled = checkBoolean(enabled, `${path}.enabled`)
     Object.freeze(this)
   }
 

@@ -224,9 +224,10 @@ function checkEach(read: Partial<Record<Name, unknown>>): Given {
 function complete(given: Given, gone: Gone): ResolvedOptions {
   const { backends = readBackends(undefined), logger = resolveLogger(undefined, process.env) } = given
   const intercept = sortBases(given.intercept ?? [...[...gone.values()].map(({ base }) => base), ...backends.map((backend) => backend.base)])
+  const home = findHome(backends)
   const resolved: ResolvedOptions = Object.freeze({
     backends,
-    home: findHome(backends),
+    home,
     intercept,
     dispatcher: given.dispatcher,
     maxAttempts: given.maxAttempts,
@@ -239,7 +240,7 @@ function complete(given: Given, gone: Gone): ResolvedOptions {
     attemptTimeoutMs: given.attemptTimeoutMs,
     retryBudget: given.retryBudget ?? DEFAULTS.retryBudget,
     logger,
-    warnings: findWarnings(backends, intercept),
+    warnings: findWarnings(backends, intercept, home),
   })
   ORIGINS.set(resolved, { given: { ...given, logger }, gone })
   return resolved
@@ -257,11 +258,14 @@ function readBackends(value: unknown): readonly ConfiguredBackend[] {
   }
   const [, second] = backends.filter((backend) => backend.home)
   if (second !== undefined) throw new InvalidOptionsError(`backends[${backends.indexOf(second)}].home`, 'must be true for one backend at most', 'true')
+  if (!backends.some((backend) => backend.enabled)) throw new InvalidOptionsError('backends', 'must have at least one backend that is enabled', 'none')
   return Object.freeze(backends)
 }
 
+/** Of those that are enabled. */
 function findHome(backends: readonly ConfiguredBackend[]): ConfiguredBackend {
-  return backends.find((backend) => backend.home) ?? backends.reduce((best, backend) => (backend.priority < best.priority ? backend : best))
+  const enabled = backends.filter((backend) => backend.enabled)
+  return enabled.find((backend) => backend.home) ?? enabled.reduce((best, backend) => (backend.priority < best.priority ? backend : best))
 }
 
 /** Each once, longest base path first. */

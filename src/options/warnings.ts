@@ -6,9 +6,11 @@
 import type { ConfiguredBackend } from './backend.js'
 import type { BaseUrl } from './base-url.js'
 
-/** Sentences for the log, each with what to do. */
-export function findWarnings(backends: readonly ConfiguredBackend[], intercept: readonly BaseUrl[]): readonly string[] {
-  const warnings = [...backends.flatMap(findCredentialWarnings), findMixedCredentials(backends), findMixedBases(backends, intercept)]
+/** Sentences for the log, each with what to do. @param home that takes the stateful paths */
+export function findWarnings(backends: readonly ConfiguredBackend[], intercept: readonly BaseUrl[], home: ConfiguredBackend): readonly string[] {
+  const warnings = [
+    ...backends.flatMap(findCredentialWarnings), findMixedCredentials(backends), findMixedBases(backends, intercept), findHomeWarning(backends, home),
+  ]
   return Object.freeze(warnings.filter((warning) => warning !== undefined))
 }
 
@@ -41,6 +43,13 @@ function findCredentialWarnings(backend: ConfiguredBackend): string[] {
     warnings.push(`Backend "${backend.name}" has an apiKey, which is sent as api-key: api.openai.com takes its keys as bearerToken only.`)
   }
   return warnings
+}
+
+function findHomeWarning(backends: readonly ConfiguredBackend[], home: ConfiguredBackend): string | undefined {
+  const meant = backends.find((backend) => backend.home)
+  if (meant === undefined || meant === home) return undefined
+  return `Backend "${meant.name}" is the home, but not enabled: stateful paths go to "${home.name}", which does not have the files, batches and ` +
+    'threads of the other. Enable it, or make another backend the home for good.'
 }
 
 /** The caller's key is good for one service, as a rule: sent to a backend of another one, it is refused there, and shown to it. */

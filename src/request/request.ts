@@ -10,6 +10,7 @@ import type { Duplex } from 'node:stream'
 import { isDelivered } from '../core/classify.js'
 import type { Pool } from '../core/pool.js'
 import { PoolRequest, type Acquisition, type Attempt } from '../core/request.js'
+import { toScopeName } from '../core/scopes.js'
 import type { AttemptEnd, System } from '../core/types.js'
 import { BalancerClosedError } from '../errors.js'
 import { AttemptHandler, ModernAttemptHandler, type AttemptOwner, type Blame, type Inner } from './attempt.js'
@@ -130,7 +131,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   #begin(): boolean {
     if (this.#ended) return true
-    this.scope = this.#request.findScope()
+    this.scope = toScopeName(this.#request.findScope())
     this.bodyBytes = this.#request.body.byteLength
     return this.#proceed(this.#context.pool.acquire(this, this.system.now()))
   }
@@ -209,7 +210,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   onFailure(handler: AttemptHandler, error: Error, blame: Blame): void {
     if (blame === 'caller' || this.#aborted || this.#request.body.error !== undefined || isCallersFault(error)) {
-      this.settle(handler, 'aborted')
+      this.settle(handler, handler.wasConnected ? 'aborted' : 'unsent')
       this.#fail(error)
       return
     }

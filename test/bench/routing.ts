@@ -1,13 +1,13 @@
 /**
  * How well requests are routed, in virtual time: the pool beside what others do, and a clairvoyant oracle. Markdown on stdout.
  *
- *   tsx test/bench/routing.ts [matrix|faults|sensitivity ...] [seeds=5] [jobs=2] [only=balancer]
+ *   tsx test/bench/routing.ts [cold|matrix|faults|sensitivity ...] [seeds=5] [jobs=2] [only=balancer] [n=1,4,16]
  */
 import { fork } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { plotWaste } from '../simulation/plot.js'
-import { pickOverview, summarize, toMarkdown, toOverview } from '../simulation/report.js'
+import { pickOverview, summarize, toColdMarkdown, toMarkdown, toOverview } from '../simulation/report.js'
 import { listJobs, runJob, SUITES, type Job, type Run, type SuiteName } from '../simulation/suites.js'
 
 const words = process.argv.slice(2)
@@ -46,9 +46,9 @@ if (words.includes('--worker')) {
   const seeds = Number(optionOf('seeds', '5'))
   const workers = Number(optionOf('jobs', String(Math.min(2, availableParallelism()))))
   for (const suite of wanted.length > 0 ? wanted : SUITES) {
-    const runs = await runAll(listJobs(suite satisfies SuiteName, seeds, optionOf('only', '')), workers)
+    const runs = await runAll(listJobs(suite satisfies SuiteName, seeds, optionOf('only', ''), optionOf('n', '1').split(',').map(Number)), workers)
     const rows = summarize(runs)
-    console.log(toMarkdown(suite, rows))
+    console.log(suite === 'cold' ? toColdMarkdown(rows) : toMarkdown(suite, rows))
     if (suite === 'matrix') {
       const overview = pickOverview(rows, [0.8, 1, 1.2], 4)
       console.log('### Overview: STD, poisson, 4 processes, no shared state\n\nIn each cell: 429s per success · app failures · capacity used/oracle\n')

@@ -132,19 +132,21 @@ describe('5xx with a retry header is throttling, not failure', () => {
 
 describe('408 and 5xx without a retry header', () => {
   for (const status of [408, 500, 502, 503, 504, 520, 599]) {
-    test(`${status} goes on to the next backend; once does not bench the backend, twice in a row does`, async (t) => {
+    test(`${status} goes on to the next backend; once does not bench the deployment, twice in a row does`, async (t) => {
       const { east, client, status: statuses, calls } = await startEastAndWest(t)
       east.always(answers(status))
       assert.equal(await chat(client), 'west')
-      assert.equal(statuses()[0].state, 'available')
+      assert.equal(statuses()[0].scopes[0]?.state, 'available')
       assert.equal(await chat(client), 'west')
       assert.deepEqual(calls(), [2, 2])
-      const [{ state, cooldownMs, failures }] = statuses()
-      assert.equal(state, 'ejected')
-      assert.ok(cooldownMs > 0 && cooldownMs <= 500, 'short at first')
-      assert.equal(failures, 2)
+      const [{ state, failures, scopes: [scope] }] = statuses()
+      assert.deepEqual([state, scope?.state, scope?.reason, failures], ['available', 'ejected', 'failed', 2])
+      assert.ok(scope !== undefined && scope.cooldownMs > 0 && scope.cooldownMs <= 375, 'short at first')
       assert.equal(await chat(client), 'west')
       assert.deepEqual(calls(), [2, 3])
+      // Another deployment of the same host is none the worse for it.
+      east.always(says('east'))
+      assert.equal(await chat(client, {}, 'gpt-4o-mini'), 'east')
     })
   }
 
@@ -153,7 +155,7 @@ describe('408 and 5xx without a retry header', () => {
     for (const answer of [answers(500), says('east'), answers(500), says('east'), answers(500)]) {
       east.always(answer)
       await chat(client)
-      assert.equal(status()[0].state, 'available')
+      assert.equal(status()[0].scopes[0]?.state, 'available')
     }
   })
 
@@ -162,10 +164,11 @@ describe('408 and 5xx without a retry header', () => {
     east.always(answers(500))
     west.always(answers(500, {}, apiError('poison')))
     assertIsA(await failure(chat(client)), InternalServerError)
-    assert.deepEqual(status().map(({ state }) => state), ['available', 'available'])
+    for (let i = 0; i < 3; i++) await failure(chat(client))
+    assert.deepEqual(status().map(({ state, scopes }) => [state, scopes[0]?.state]), [['available', 'available'], ['available', 'available']])
   })
 
-  test('an ejected backend is probed by one request at a time once its time is over; its success readmits it', async (t) => {
+  test('a deployment that is out is probed by one request at a time once its time is over; its success readmits it', async (t) => {
     const { east, balancer, client, status, calls } = await startEastAndWest(t)
     east.always(answers(503))
     await chat(client)
@@ -174,26 +177,26 @@ describe('408 and 5xx without a retry header', () => {
     east.byHand()
     const probe = chat(client)
     const call = await east.next()
-    assert.equal(status()[0].state, 'probing')
+    assert.equal(status()[0].scopes[0]?.state, 'probing')
     assert.deepEqual(await Promise.all([chat(client), chat(client)]), ['west', 'west'])
     says('east')(call)
     assert.equal(await probe, 'east')
-    assert.equal(status()[0].state, 'available')
+    assert.equal(status()[0].scopes[0]?.state, 'available')
     east.always(says('east'))
     assert.deepEqual(await Promise.all([chat(client), chat(client)]), ['east', 'east'])
     assert.deepEqual(calls(), [5, 4])
   })
 
-  test('a probe that fails doubles the bound of the next time out, up to 15 s', async (t) => {
+  test('a probe that fails doubles the next time out, up to a minute', async (t) => {
     const { east, balancer, client, status } = await startEastAndWest(t)
     east.always(answers(503))
     await chat(client)
     await chat(client)
-    for (const bound of [500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000]) {
-      const [{ state, cooldownMs }] = status()
-      assert.equal(state, 'ejected')
-      assert.ok(cooldownMs > 0 && cooldownMs <= bound, `${cooldownMs} of ${bound} ms`)
-      balancer.system.advance(bound)
+    for (const least of [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]) {
+      const [{ scopes: [scope] }] = status()
+      assert.equal(scope?.state, 'ejected')
+      assert.ok(scope.cooldownMs >= least && scope.cooldownMs <= Math.min(60_000, 1.5 * least), `${scope.cooldownMs} for ${least} ms`)
+      balancer.system.advance(scope.cooldownMs)
       assert.equal(await chat(client), 'west')
     }
   })
@@ -236,7 +239,14 @@ describe('no answer at all ejects the whole backend at once', () => {
     balancer.system.advance(1)
     assert.equal(await answer, 'west')
     await within(stalled.aborted, 'the stalled attempt is cut off')
-    assert.deepEqual([status()[0].state, status()[0].failures], ['ejected', 1])
+    const [{ state, failures, scopes }] = status()
+    assert.deepEqual([state, failures, scopes[0]?.state], ['available', 1, 'available'])
+    // The deployment is out at the second in a row, the host never is for that.
+    const again = chat(client)
+    await east.next()
+    balancer.system.advance(2_000)
+    assert.equal(await again, 'west')
+    assert.deepEqual([status()[0].state, status()[0].scopes[0]?.state], ['available', 'ejected'])
   })
 
   test('attemptTimeoutMs does not bound the body', async (t) => {
@@ -322,7 +332,7 @@ describe('what is delivered as it is', () => {
       east.always(answer)
       await chat(client).catch(() => {})
     }
-    assert.equal(status()[0].state, 'ejected')
+    assert.equal(status()[0].scopes[0]?.state, 'ejected')
   })
 
   for (const status of [200, 201, 202]) {
@@ -413,7 +423,7 @@ describe('the caller gives up', () => {
     const abort = new AbortController()
     const probe = failure(chat(client, { signal: abort.signal }))
     await east.next()
-    assert.equal(status()[0].state, 'probing')
+    assert.equal(status()[0].scopes[0]?.state, 'probing')
     abort.abort()
     assertIsA(await probe, APIUserAbortError)
     east.always(says('east'))
@@ -602,13 +612,14 @@ describe('everybody failed', () => {
   test('panic mode: the least bad one is tried all the same, and may well answer', async (t) => {
     const { east, west, client, status, calls } = await startEastAndWest(t)
     east.always((call) => { call.reset() })
-    west.always((call) => { call.reset() })
-    await failure(chat(client))
-    assert.deepEqual(status().map(({ state }) => state), ['ejected', 'ejected'])
+    west.always(answers(503))
+    for (let i = 0; i < 2; i++) await failure(chat(client))
+    assert.deepEqual([status()[0].state, status()[1].scopes[0]?.state], ['ejected', 'ejected'])
+    const before = calls().reduce((a, b) => a + b)
     east.always(says('east'))
     west.always(says('west'))
     assert.match(await chat(client), /east|west/)
-    assert.deepEqual(calls().reduce((a, b) => a + b), 3)
+    assert.equal(calls().reduce((a, b) => a + b), before + 1)
   })
 
   test('the caller gets the last real answer', async (t) => {
@@ -642,12 +653,15 @@ describe('everybody failed', () => {
   })
 
   test('the retry budget used up: the last real answer', async (t) => {
-    const { east, client, calls } = await startEastAndWest(t, { retryBudget: { ratio: 0, minPerSecond: 0 } })
+    const { east, west, client, calls } = await startEastAndWest(t, { retryBudget: { ratio: 0, minPerSecond: 0 } })
     east.always(answers(500, {}, apiError('of_east')))
+    // The way to a backend that is available is free, back to one that is out is not.
+    for (let i = 0; i < 2; i++) assert.equal(await chat(client), 'west')
+    west.always(answers(502, {}, apiError('of_west')))
     const error = await failure(chat(client))
     assertIsA(error, InternalServerError)
-    assert.equal(error.code, 'of_east')
-    assert.deepEqual(calls(), [1, 0])
+    assert.equal(error.code, 'of_west')
+    assert.deepEqual(calls(), [2, 3])
   })
 
   test('throttling takes nothing out of the retry budget', async (t) => {

@@ -164,3 +164,69 @@ describe('an update', () => {
     assert.equal(paceOf(), 0)
   })
 })
+
+describe('a backend that is not enabled', () => {
+  const off = { enabled: false }
+
+  test('gets no attempt, not even as the least bad one when all others are out', () => {
+    const kit = new PoolKit([backend('a', 1, off), backend('b', 2)])
+    const request = new TestRequest()
+    kit.settle(kit.send(request), 'connection')
+    assert.equal(kit.statusOf('b').state, 'ejected')
+    assert.equal(kit.acquire(request).kind, 'surface')
+    assert.equal(kit.send().backend.name, 'b')
+    assert.deepEqual([kit.statusOf('a').state, kit.statusOf('a').attempts], ['disabled', 0])
+  })
+
+  test('ends what it has begun, and is asked for no more', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)])
+    const streaming = kit.send()
+    const refused = new TestRequest()
+    const attempt = kit.send(refused)
+    kit.update([backend('a', 1, off), backend('b', 2)])
+    assert.equal(kit.statusOf('a').inFlight, 2)
+    assert.deepEqual(kit.count(50), { b: 50 })
+    kit.answer(attempt, 429)
+    assert.equal(kit.send(refused).backend.name, 'b')
+    kit.answer(streaming, 200)
+    assert.deepEqual([kit.statusOf('a').state, kit.statusOf('a').inFlight, kit.statusOf('a').successes], ['disabled', 0, 1])
+  })
+
+  test('is not asked again for what met a connection there that was closed', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)])
+    const attempt = kit.send()
+    kit.update([backend('a', 1, off), backend('b', 2)])
+    const again = kit.pool.repeat(attempt, kit.now)
+    assert.equal(again.kind === 'send' ? again.backend.name : again.kind, 'b')
+  })
+
+  test('comes back with all that was learned of it, over several updates', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)])
+    kit.throttle('m', 30_000)
+    for (const more of [off, off, {}]) kit.update([backend('a', 1, more), backend('b', 2)])
+    assert.deepEqual([kit.statusOf('a').state, kit.statusOf('a').throttled], ['cooldown', 1])
+    assert.equal(kit.send(new TestRequest({ scope: 'm' })).backend.name, 'b')
+    assert.equal(kit.send(new TestRequest({ scope: 'other' })).backend.name, 'a')
+  })
+
+  test('forgets its pace where pacing was switched off meanwhile', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)], { pacing: true })
+    const quota = { 'x-ratelimit-limit-requests': '10', 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-reset-requests': '60s' }
+    kit.answer(kit.send(new TestRequest({ scope: 'm' })), 429, { ...quota, 'retry-after-ms': '10' })
+    kit.update([backend('a', 1, off), backend('b', 2)], { pacing: true })
+    kit.update([backend('a', 1, off), backend('b', 2)], { pacing: false })
+    kit.update([backend('a', 1), backend('b', 2)], { pacing: false })
+    assert.deepEqual(kit.statusOf('a').scopes.map(({ pace }) => pace), [[]])
+  })
+
+  test('leaves what waits for it to the others, and a pinned request to another home', () => {
+    const kit = new PoolKit([backend('a', 1), backend('b', 2)], { maxWaitMs: 10_000 })
+    kit.update([backend('a', 1, off), backend('b', 2)])
+    assert.equal(kit.send(new TestRequest({ pinned: true })).backend.name, 'b')
+  })
+
+  test('cannot be the home', () => {
+    const a = backend('a', 1, off)
+    assert.throws(() => new PoolKit([a, backend('b', 2)], { home: a }), /home: must be one of the backends, got "a"/)
+  })
+})

@@ -41,6 +41,7 @@ describe('options that are left out', () => {
       latencyGuard: true,
       attemptTimeoutMs: undefined,
       retryBudget: { ratio: 0.2, minPerSecond: 10 },
+      probe: true,
       warnings: [],
     })
     assert.equal(home, backends[0])
@@ -53,7 +54,7 @@ describe('options that are left out', () => {
     const names = ['intercept', 'dispatcher', 'maxAttempts', 'maxReplayBytes', 'maxWaitMs', 'cooldownMs', 'maxCooldownMs', 'pacing', 'latencyGuard', 'attemptTimeoutMs', 'retryBudget']
     const withLogger = { backends: [east], logger: false }
     assert.deepEqual(resolveAny({ ...withLogger, ...Object.fromEntries(names.map((name) => [name, undefined])) }), resolveAny(withLogger))
-    assert.deepEqual(resolveBackend({ weight: undefined, name: undefined, models: undefined, query: undefined, home: undefined }), resolveBackend({}))
+    assert.deepEqual(resolveBackend({ weight: undefined, name: undefined, models: undefined, query: undefined, home: undefined, enabled: undefined }), resolveBackend({}))
   })
 
   test('leave a backend with weight 1, its host and path as a name, and no credential', () => {
@@ -67,6 +68,7 @@ describe('options that are left out', () => {
       priority: 1,
       weight: 1,
       home: false,
+      enabled: true,
       ownsCredential: false,
       credential: undefined,
       models: undefined,
@@ -150,12 +152,26 @@ describe('options that are given', () => {
     assert.deepEqual(resolveWith({ intercept: ['chat.balanced', 'https://chat.balanced/v1/', 'https://chat.balanced'] }).intercept.map(({ href }) => href), ['https://chat.balanced/v1', 'https://chat.balanced'])
   })
 
+  test('a home that is not enabled is another one meanwhile, which is warned about', () => {
+    const backends = [{ ...east, name: 'east', home: true, enabled: false }, { ...west, name: 'west' }]
+    const resolved = resolveAny({ backends, logger: false })
+    assert.equal(resolved.home.name, 'west')
+    assert.match(resolved.warnings.join(), /^Backend "east" is the home, but not enabled: stateful paths go to "west"/)
+    assert.deepEqual(resolveAny({ backends: backends.map((backend) => ({ ...backend, enabled: true })), logger: false }).warnings, [])
+    assert.deepEqual(resolveAny({ backends: backends.map((backend) => ({ ...backend, home: false })), logger: false }).warnings, [])
+  })
+
+  test('the URL of a backend that is not enabled is intercepted like any other: clients may have been set up with it', () => {
+    assert.deepEqual(resolveAny({ backends: [{ ...east, enabled: false }, west] }).intercept.map(({ href }) => href), [east.url, west.url])
+  })
+
   test('the home is the backend that says so, else the first listed of the lowest priority number', () => {
     const names = (backends: object[]) => resolveAny({ backends }).home.name
     const a = { ...west, name: 'a' }, b = { ...east, name: 'b' }, c = { ...east, name: 'c' }
     assert.equal(names([a, b, c]), 'b')
     assert.equal(names([{ ...a, home: true }, b, c]), 'a')
     assert.equal(names([a, b, { ...c, home: true }]), 'c')
+    assert.equal(names([a, { ...b, enabled: false }, c]), names([a, c]))
   })
 })
 
@@ -229,6 +245,8 @@ describe('wrong options', () => {
     [{ backends: [east, west, east] }, 'backends[2].name', /unique.*backends\[0\]/, '"east.openai.azure.com/openai/v1"'],
     [{ backends: [{ ...east, name: 'x' }, { ...west, name: 'x' }] }, 'backends[1].name', /unique/, '"x"'],
     [{ backends: [{ ...east, home: 1 }] }, 'backends[0].home', /true or false/, '1'],
+    [{ backends: [{ ...east, enabled: 'no' }] }, 'backends[0].enabled', /true or false/, '"no"'],
+    [{ backends: [{ ...east, enabled: false }, { ...west, enabled: false }] }, 'backends', /at least one backend that is enabled/, 'none'],
     [{ backends: [{ ...east, home: true }, { ...west, home: true }] }, 'backends[1].home', /one backend at most/, 'true'],
     [{ backends: [{ ...east, models: ['a'] }] }, 'backends[0].models', /an object of strings/, 'an array'],
     [{ backends: [{ ...east, models: { a: 1 } }] }, 'backends[0].models.a', /a string/, 'a number'],
@@ -308,7 +326,7 @@ describe('wrong options', () => {
   })
 
   test('no secret is in an error, whichever option beside it is wrong', () => {
-    const spoil: readonly object[] = [{ url: 'x y' }, { priority: 0 }, { weight: NaN }, { name: '' }, { models: 1 }, { query: { a: 1, b: 'PLANTED' } }, { query: 'PLANTED' }, { home: 2 }, { keys: 'PLANTED' }, { bearerToken: 'PLANTED' }, { apiKey: 'PLANTED ' }]
+    const spoil: readonly object[] = [{ url: 'x y' }, { priority: 0 }, { weight: NaN }, { name: '' }, { models: 1 }, { query: { a: 1, b: 'PLANTED' } }, { query: 'PLANTED' }, { home: 2 }, { enabled: 2 }, { keys: 'PLANTED' }, { bearerToken: 'PLANTED' }, { apiKey: 'PLANTED ' }]
     for (const changes of spoil) {
       const error = refuse({ backends: [{ ...east, apiKey: 'PLANTED', ...changes }] })
       assert.ok(!inspect(error, { depth: null }).includes('PLANTED'), error.message)
@@ -317,7 +335,7 @@ describe('wrong options', () => {
 
   test('whatever value an option has, it is taken or refused with our own error', () => {
     const names = ['backends', 'intercept', 'dispatcher', 'maxAttempts', 'maxReplayBytes', 'maxWaitMs', 'cooldownMs', 'maxCooldownMs', 'pacing', 'latencyGuard', 'attemptTimeoutMs', 'retryBudget', 'logger']
-    const backendNames = ['url', 'priority', 'weight', 'name', 'apiKey', 'bearerToken', 'models', 'query', 'home']
+    const backendNames = ['url', 'priority', 'weight', 'name', 'apiKey', 'bearerToken', 'models', 'query', 'home', 'enabled']
     const anything = fc.anything({ withBigInt: true, withDate: true, withNullPrototype: true, withSparseArray: true, withTypedArray: true })
     let refused = 0
     fc.assert(fc.property(fc.constantFrom(...names), fc.constantFrom(...backendNames), anything, fc.boolean(), (name, backendName, value, inner) => {

@@ -82,7 +82,7 @@ for (const [caller, inner] of PAIRS) {
       it.send().abort(new Error('enough'))
       it.send({ upgrade: 'websocket' })
       it.inner.last.start().upgrade(101, {}, new PassThrough())
-      assert.deepEqual(ends, ['reset', 'timeout', 'broken', 'aborted'])
+      assert.deepEqual(ends, ['reset', 'timeout', 'broken', 'unsent'])
     })
 
     test('a swallowed response that is let go is neither a failure nor a reason for another attempt', async () => {

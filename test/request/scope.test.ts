@@ -9,6 +9,9 @@ import { EAST, Scene } from '../support/scene.js'
 /** The model is looked for within so many bytes of a body. */
 const SCAN_BYTES = 65_536
 
+/** Characters of a name that are kept. */
+const KEPT = 64
+
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
 
 /** The scope under which a request is booked. */
@@ -59,7 +62,7 @@ describe('the deployment in a path', () => {
       assert.equal(deployment(rest), '', rest)
     }
     assert.equal(deployment(`/deployments/${'x'.repeat(257)}/`), '')
-    assert.equal(deployment(`/deployments/${'x'.repeat(256)}/`), 'x'.repeat(256))
+    assert.equal(deployment(`/deployments/${'x'.repeat(256)}/`), 'x'.repeat(KEPT), 'of which a part is kept')
   })
 })
 
@@ -110,7 +113,7 @@ describe('the model in a body', () => {
   })
 
   test('is not taken when it is longer than any name', () => {
-    assert.equal(model(`{"model":"${'x'.repeat(256)}"}`), 'x'.repeat(256))
+    assert.equal(model(`{"model":"${'x'.repeat(256)}"}`), 'x'.repeat(KEPT), 'of which a part is kept')
     assert.equal(model(`{"model":"${'x'.repeat(257)}"}`), '')
   })
 
@@ -124,7 +127,7 @@ describe('the model in a body', () => {
       const given = Object.hasOwn(parsed, 'model') ? parsed['model'] : undefined
       const expected = typeof given === 'string' ? given : ''
       const body = bytes(text)
-      assert.equal(scopeOf('/responses', body), expected)
+      if (/^[ -~]*$/.test(expected) && expected.length <= KEPT) assert.equal(scopeOf('/responses', body), expected)
       if (expected === '' || expected === 'renamed') return
       const sent = String(rename(body, expected, 'renamed'))
       assert.deepEqual(JSON.parse(sent), { ...parsed, model: 'renamed' })

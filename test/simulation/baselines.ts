@@ -194,4 +194,67 @@ const powerOfTwo: Policy = {
   },
 }
 
+/** undici's BalancedPool: round robin by weights that fall by 15 of 100 with each connection that fails. It knows nothing of statuses. */
+const balancedPool: Policy = {
+  name: 'balanced-pool',
+  create: ({ backends }) => {
+    const state = perBackend(backends, () => ({ weight: 100 }))
+    let at = -1
+    let least = 0
+    return {
+      pick(_now, request) {
+        if (request.attempt > 0) return { surface: true }
+        const heaviest = Math.max(...backends.map(({ index }) => state(index).weight))
+        for (;;) {
+          at = (at + 1) % backends.length
+          if (at === 0) least = least <= 1 ? heaviest : least - 1
+          if (state(at).weight >= least) return at
+        }
+      },
+      onResult(_now, index, _request, r) {
+        const s = state(index)
+        s.weight = r.error === undefined ? Math.min(100, s.weight + 15) : Math.max(1, s.weight - 15)
+      },
+    }
+  },
+}
+
+/**
+ * A congestion control on each client, as adaptive token buckets are (arXiv 2510.04516 describes ATB; only the idea is taken): the
+ * rate of a bucket falls by a third with a refusal and rises by a twentieth of a request per second with each success.
+ */
+const adaptiveBuckets: Policy = {
+  name: 'atb',
+  create: ({ backends, env }) => {
+    const state = perBackend(backends, () => ({ until: 0, rate: 10, tokens: 10, at: 0 }))
+    const waitOf = (now: number, index: number): number => {
+      const s = state(index)
+      s.tokens = Math.min(10, s.tokens + ((now - s.at) * s.rate) / 1000)
+      s.at = now
+      return Math.max(s.until - now, s.tokens >= 1 ? 0 : ((1 - s.tokens) / s.rate) * 1000)
+    }
+    return {
+      pick(now, request) {
+        if (request.attempt >= Math.max(4, backends.length)) return { surface: true }
+        const tier = bestTier(backends, (i) => waitOf(now, i) <= 0)
+        if (tier.length > 0) {
+          const picked = choose(tier, env.random())
+          state(picked).tokens--
+          return picked
+        }
+        const wait = Math.min(...backends.map(({ index }) => waitOf(now, index)))
+        return now - request.callAt + wait <= 10_000 ? { wait: wait + 1 } : request.last ? { surface: true } : { reject: wait }
+      },
+      onResult(now, index, _request, r) {
+        const s = state(index)
+        if (!isBad(r)) s.rate += 0.05
+        else if (r.status === 429) s.rate = Math.max(0.1, s.rate * (2 / 3))
+        else s.until = now + 1_000
+      },
+    }
+  },
+}
+
 export const BASELINES: readonly Policy[] = [single, python, liteLlmShuffle, liteLlmUsage, powerOfTwo]
+/** For cold starts. */
+export const COLD_BASELINES: readonly Policy[] = [python, powerOfTwo, balancedPool, adaptiveBuckets]

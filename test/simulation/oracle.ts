@@ -34,6 +34,7 @@ class Oracle implements PolicyInstance {
       const index = this.#fit(now, truthOf(view))
       if (index !== undefined) return index
     }
+    if (this.#patienceMs === 0) return { reject: this.#soonest(now, truthOf(view)), final: this.#isFinal }
     if (!this.#deadlines.has(view)) this.#deadlines.set(view, now + this.#patienceMs)
     this.#queue.push(view)
     this.#context.env.setTimer(this.#drain, 0)
@@ -101,5 +102,7 @@ function makeOracle(name: string, patienceMs: number, isFinal: boolean): Policy 
 
 /** The reference for goodput; the application sees its failures at once. */
 export const oracle = makeOracle('ORACLE(60s)', 60_000, true)
+/** Has none, and says when the first backend has room again. */
+export const impatientOracle = makeOracle('oracle(0s)', 0, false)
 /** Has the patience of a practical library and lets the SDK come back. */
 export const patientOracle = makeOracle('oracle(10s)', 10_000, false)

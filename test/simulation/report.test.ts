@@ -9,7 +9,7 @@ const job: Job = { topology: 'STD', fault: 'none', arrivals: 'poisson', load: 1,
 function row(more: Partial<Row['job']>, waste = 0): Row {
   const { seed: _, ...rest } = { ...job, ...more }
   return {
-    job: rest, seeds: 1, goodput: 1, capacity: 0.9876, ptuShare: 1, waste, otherWaste: 0, addedP50: 0, addedP99: 0, totalP99: 0, failed: 0.01234, maxAttempts: 1,
+    job: rest, seeds: 1, served: 0.99, goodput: 1, capacity: 0.9876, ptuShare: 1, waste, otherWaste: 0, addedP50: 0, addedP99: 0, totalP99: 0, failed: 0.01234, maxAttempts: 1,
   }
 }
 
@@ -20,7 +20,7 @@ describe('the report of a benchmark', () => {
     const [oracle, python] = summarize(runs)
     const ratios = [1, 3, 5].map((at) => (runs[at]?.metrics.goodTps ?? NaN) / (runs[at - 1]?.metrics.goodTps ?? NaN)).sort()
     assert.deepEqual([oracle?.goodput, python?.goodput], [1, ratios[1]])
-    assert.match(toMarkdown('matrix', summarize(runs)), /## matrix \(median of 3 seeds\)[^]*\| Python package \| 0\.\d{3} /)
+    assert.match(toMarkdown('matrix', summarize(runs)), /## matrix \(median of 3 seeds\)[^]*\| Python package \| \d\d\.\d\d % \| 0\.\d{3} /)
   })
 
   test('gives an overview of policies by load; who balances nothing is shown with its one process', () => {

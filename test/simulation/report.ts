@@ -7,6 +7,8 @@ export interface Row {
   readonly seeds: number
   /** Medians; goodput, capacity and the share of provisioned throughput as ratios to the oracle's. */
   readonly goodput: number
+  /** Share of the calls that were answered in time. */
+  readonly served: number
   readonly capacity: number
   readonly ptuShare: number
   readonly waste: number
@@ -37,8 +39,8 @@ function median(values: readonly number[]): number {
 }
 
 /** The oracle does not depend on the number of processes. */
-function referenceKey({ topology, fault, arrivals, load, seed }: Job): string {
-  return [topology, fault, arrivals, load, seed].join('|')
+function referenceKey({ topology, fault, arrivals, load, seed, start }: Job): string {
+  return [topology, fault, arrivals, load, seed, start].join('|')
 }
 
 export function summarize(runs: readonly Run[]): Row[] {
@@ -55,7 +57,7 @@ export function summarize(runs: readonly Run[]): Row[] {
     }))
     const middle = (pick: (m: Metrics) => number): number => median(group.map((run) => pick(run.metrics)))
     return [{
-      job, seeds: group.length,
+      job, seeds: group.length, served: middle((m) => 1 - m.failed - m.late),
       goodput: ratio((m) => m.goodTps), capacity: ratio((m) => m.capUsed), ptuShare: ratio((m) => m.ptuCostPerSec),
       waste: middle((m) => m.waste), otherWaste: middle((m) => m.otherWaste), addedP50: middle((m) => m.addedP50),
       addedP99: middle((m) => m.addedP99), totalP99: middle((m) => m.totalP99), failed: middle((m) => m.failed),
@@ -72,8 +74,12 @@ function showNumber(x: number): string {
   return Number.isFinite(x) ? x.toFixed(3) : '-'
 }
 
+function showShare(x: number): string {
+  return `${(100 * x).toFixed(2)} %`
+}
+
 const COLUMNS = [
-  'policy', 'goodput/oracle', 'capacity used/oracle', '429s per success', '5xx and connection errors per success', 'PTU share of oracle\'s',
+  'policy', 'served', '429s per success', 'goodput/oracle', 'capacity used/oracle', '5xx and connection errors per success', 'PTU share of oracle\'s',
   'added p50', 'added p99', 'total p99', 'app failures', 'most attempts',
 ]
 
@@ -86,6 +92,9 @@ const TITLES: Readonly<Record<string, string>> = {
   'p2c+cooldown': 'power of two choices',
   'ORACLE(60s)': 'oracle',
   'oracle(10s)': 'oracle with 10 s of patience',
+  'oracle(0s)': 'oracle without patience',
+  'balanced-pool': 'undici\'s BalancedPool',
+  'atb': 'adaptive token buckets, 10 s of patience',
 }
 
 export function titleOfPolicy(name: string): string {
@@ -94,7 +103,7 @@ export function titleOfPolicy(name: string): string {
 
 function showRow(row: Row): string {
   return `| ${[
-    titleOfPolicy(row.job.policy), showNumber(row.goodput), showNumber(row.capacity), showNumber(row.waste), showNumber(row.otherWaste), showNumber(row.ptuShare),
+    titleOfPolicy(row.job.policy), showShare(row.served), showNumber(row.waste), showNumber(row.goodput), showNumber(row.capacity), showNumber(row.otherWaste), showNumber(row.ptuShare),
     showMs(row.addedP50), showMs(row.addedP99), showMs(row.totalP99), `${(100 * row.failed).toFixed(2)} %`, String(row.maxAttempts),
   ].join(' | ')} |`
 }
@@ -111,6 +120,31 @@ export function toMarkdown(suite: SuiteName, rows: readonly Row[]): string {
     `### ${title}\n`, `| ${COLUMNS.join(' | ')} |`, `|${'---|'.repeat(COLUMNS.length)}`, ...cell.map(showRow), '',
   ].join('\n'))
   return [`## ${suite} (median of ${rows[0]?.seeds ?? 0} seeds)\n`, ...tables].join('\n')
+}
+
+/** The mean of each policy over all cells, and the share that each cell answers. Both are in the order in which they were run. */
+export function toColdMarkdown(rows: readonly Row[]): string {
+  const policies = [...groupBy(rows, ({ job }) => job.policy)]
+  const python = new Map(rows.filter(({ job }) => job.policy === 'seed(py)').map((row) => [cellOf(row), row.served]))
+  const mean = (own: readonly Row[], pick: (row: Row) => number): number => own.reduce((sum, row) => sum + pick(row), 0) / own.length
+  const overall = policies.map(([policy, own]) => {
+    const fewer = own.filter((row) => row.served < (python.get(cellOf(row)) ?? 0) - 0.005).length
+    return `| ${[titleOfPolicy(policy), showShare(mean(own, (row) => row.served)), showNumber(mean(own, (row) => row.waste)), showMs(mean(own, (row) => row.addedP99)), String(fewer)].join(' | ')} |`
+  })
+  const names = policies.map(([policy]) => titleOfPolicy(policy))
+  const cells = [...groupBy(rows, cellOf)].map(([title, own]) => `| ${[title, ...policies.map(([policy]) => {
+    const row = own.find(({ job }) => job.policy === policy)
+    return row === undefined ? '-' : `${(100 * row.served).toFixed(1)} (${row.waste.toFixed(2)})`
+  })].join(' | ')} |`)
+  return [
+    `## cold starts (mean over ${new Set(rows.map(cellOf)).size} cells, each a median of ${rows[0]?.seeds ?? 0} seeds)\n`,
+    '| policy | served | 429s per success | added p99 | cells in which it serves fewer than the Python package |', '|---|---|---|---|---|', ...overall,
+    '\nEach cell: served in % (429s per success).\n', `| cell | ${names.join(' | ')} |`, `|---|${'---|'.repeat(names.length)}`, ...cells, '',
+  ].join('\n')
+}
+
+function cellOf({ job: { topology, start, load, clients } }: Row): string {
+  return [topology, start, `${load}x`, clients === 1 ? '1 process' : `${clients} processes`].join('; ')
 }
 
 /** For a README: one row a policy, one column a load. Those that have no second process to share with are shown as the one that they are. */

@@ -65,17 +65,28 @@ export interface TraceOptions {
   readonly arrivals?: Arrivals
   readonly clients?: number
   readonly streamFraction?: number
+  /** So many requests at once (a millisecond apart), on top of the rest. */
+  readonly burst?: { readonly at: number; readonly count: number } | undefined
+  /** Before this there are none but those of a burst. */
+  readonly quietUntilMs?: number
+  /** Before this there is a tenth of the load. */
+  readonly rampAtMs?: number
 }
 
 /**
  * `poisson`, or `mmpp`: two states, half and twice the mean rate, mean stays of 40 s and 20 s
  * (0.5 x 2/3 + 2 x 1/3 = 1: the long-run rate is the same).
  */
-export function trace({ seed, ratePerSec, durationMs, arrivals = 'poisson', clients = 1, streamFraction = 0.5 }: TraceOptions): Arrival[] {
+export function trace({
+  seed, ratePerSec, durationMs, arrivals = 'poisson', clients = 1, streamFraction = 0.5, burst, quietUntilMs = 0, rampAtMs = 0,
+}: TraceOptions): Arrival[] {
   const nextArrival = stream(`${seed}/arrivals/${arrivals}`)
   const nextShape = stream(`${seed}/shape`)
   const out: Arrival[] = []
   const base = ratePerSec / 1000
+  const drawRequest = (at: number): Omit<Arrival, 'id'> => ({
+    t: at, ...drawShape(nextShape), z: normal(nextShape), stream: nextShape() < streamFraction, client: Math.floor(nextShape() * clients),
+  })
   let t = 0
   let high = false
   let until = 0
@@ -94,11 +105,12 @@ export function trace({ seed, ratePerSec, durationMs, arrivals = 'poisson', clie
       continue
     }
     t += gap
-    if (t >= durationMs) return out
-    const shape = drawShape(nextShape)
-    out.push({
-      id: out.length, t, ...shape, z: normal(nextShape), stream: nextShape() < streamFraction,
-      client: Math.floor(nextShape() * clients),
-    })
+    if (t >= durationMs) break
+    const request = drawRequest(t)
+    if (t < quietUntilMs || (t < rampAtMs && nextShape() > 0.1)) continue
+    out.push({ id: out.length, ...request })
   }
+  if (burst === undefined) return out
+  for (let i = 0; i < burst.count; i++) out.push({ id: out.length, ...drawRequest(burst.at + i) })
+  return out.sort((a, b) => a.t - b.t)
 }

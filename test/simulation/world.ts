@@ -4,7 +4,7 @@ import { Engine } from './engine.js'
 import { MetricsRecorder, type CallCounts, type Metrics } from './metrics.js'
 import { drawOf, stream } from './random.js'
 import { SimulatedBackend, type BackendSpec, type Fault } from './simulated-backend.js'
-import { meanShape, trace, type Arrivals } from './workload.js'
+import { meanShape, trace, type Arrivals, type TraceOptions } from './workload.js'
 
 export interface Scenario {
   readonly backends: readonly BackendSpec[]
@@ -23,11 +23,14 @@ export interface Scenario {
   readonly deadlineMs?: number
   readonly streamFraction?: number
   readonly sdkMaxRetries?: number
+  readonly burst?: TraceOptions['burst']
+  readonly quietUntilMs?: number
+  readonly rampAtMs?: number
 }
 
 const DEFAULTS = {
   durationMs: 900_000, warmupMs: 120_000, tailMs: 90_000, deadlineMs: 60_000, streamFraction: 0.5, sdkMaxRetries: 2,
-  clients: 1, shared: false, arrivals: 'poisson' as Arrivals, faults: [] as readonly Fault[],
+  clients: 1, shared: false, arrivals: 'poisson' as Arrivals, faults: [] as readonly Fault[], burst: undefined, quietUntilMs: 0, rampAtMs: 0,
 }
 
 /** Nominal capacity of a set of backends in requests per second, for the mean request. */
@@ -74,9 +77,11 @@ class World {
   }
 
   run(): Metrics {
-    const { backends, load, durationMs, arrivals, clients, streamFraction } = this.#scenario
+    const { backends, load, durationMs, arrivals, clients, streamFraction, burst, quietUntilMs, rampAtMs } = this.#scenario
     const capacity = capacityOf(backends)
-    for (const arrival of trace({ seed: this.#seed, ratePerSec: capacity * load, durationMs, arrivals, clients, streamFraction })) {
+    for (const arrival of trace({
+      seed: this.#seed, ratePerSec: capacity * load, durationMs, arrivals, clients, streamFraction, burst, quietUntilMs, rampAtMs,
+    })) {
       this.#engine.at(arrival.t, () => this.#startInterceptorCall({ arrival, sdkTry: 0, attempts: 0, rejects: 0 }))
     }
     this.#engine.run(durationMs + 600_000)

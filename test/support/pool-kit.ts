@@ -1,6 +1,7 @@
 /** The pool and its surroundings, for tests of the core. */
 import assert from 'node:assert/strict'
 import { Pool } from '../../src/core/pool.js'
+import type { ProbeResult, SendProbe } from '../../src/core/probes.js'
 import { PoolRequest, type Acquisition, type Attempt, type PoolEvents, type PoolListener } from '../../src/core/request.js'
 import type { AttemptEnd, BackendConfig, BackendStatus, OutcomeClass, PoolConfig, ResponseHeaders } from '../../src/core/types.js'
 import { VirtualSystem } from './virtual-system.js'
@@ -18,7 +19,7 @@ export function backend(name: string, priority = 1, more: Partial<BackendConfig>
 
 /** The options' defaults, pacing apart: what a test says of cooldowns should not depend on what was learned. */
 export function poolConfig(backends: readonly BackendConfig[], more: Partial<PoolConfig> = {}): PoolConfig {
-  const [home] = [...backends].sort((a, b) => a.priority - b.priority)
+  const [home] = backends.filter(({ enabled }) => enabled !== false).sort((a, b) => a.priority - b.priority)
   if (home === undefined) throw new RangeError('a pool needs a backend')
   return {
     backends, home, maxAttempts: undefined, maxWaitMs: 0, cooldownMs: 10_000, maxCooldownMs: 60_000, pacing: false, latencyGuard: false, probe: true,
@@ -73,6 +74,30 @@ const LINES: { readonly [K in keyof PoolEvents]: (facts: PoolEvents[K]) => reado
   exhausted: ({ retryAfterMs, reason }) => [retryAfterMs === undefined ? '-' : Math.round(retryAfterMs), reason],
 }
 
+/** The pool's own probes, answered by the test by hand. */
+export class ProbeDesk {
+  /** Whom each went to, in order. */
+  readonly sent: string[] = []
+  readonly #open: ((result: ProbeResult) => void)[] = []
+
+  /** Those without an answer. */
+  get open(): number {
+    return this.#open.length
+  }
+
+  readonly send: SendProbe = ({ name }, done) => {
+    this.sent.push(name)
+    this.#open.push(done)
+  }
+
+  /** Ends the oldest that is open. */
+  answer(result: ProbeResult): void {
+    const done = this.#open.shift()
+    if (done === undefined) assert.fail('no probe is open')
+    done(result)
+  }
+}
+
 /** A pool with all that a test needs around it: time stands still but for `system.advance`. */
 export class PoolKit {
   readonly system: VirtualSystem
@@ -80,10 +105,11 @@ export class PoolKit {
   readonly config: PoolConfig
   readonly pool: Pool
 
-  constructor(backends: readonly BackendConfig[], more: Partial<PoolConfig> = {}, seed = 1) {
+  /** @param probes answers the pool's own probes; without it there are none, and requests are the probes. */
+  constructor(backends: readonly BackendConfig[], more: Partial<PoolConfig> = {}, seed = 1, probes?: ProbeDesk) {
     this.system = new VirtualSystem(seed)
     this.config = poolConfig(backends, more)
-    this.pool = new Pool(this.config, this.system, this.listener)
+    this.pool = new Pool(this.config, this.system, this.listener, probes?.send)
   }
 
   get now(): number {

@@ -94,7 +94,7 @@ export function checkLogLevels(readme: string): string[] {
 export function checkEvents(readme: string, types: Types): string[] {
   const rows = readTable(findSection(readme, 'Events'), 'channel', 'fields')
   const said = new Map(rows.map(([channel = '', fields = '']) => [codeSpans(channel)[0], codeSpans(fields).sort().join(', ')]))
-  const channels = new Map(Object.keys(EVENTS).map((event) => [`openai-priority-loadbalancer:${event}`, `${event.charAt(0).toUpperCase()}${event.slice(1)}Event`]))
+  const channels = new Map(Object.keys(EVENTS).map((event) => [`openai-priority-loadbalancer:${event}`, `${event.replace(/(^|-)(\w)/g, (_, __, letter: string) => letter.toUpperCase())}Event`]))
   return [
     ...[...channels].flatMap(([channel, type]) => {
       const fields = types(type).map(({ name }) => name).sort().join(', ')

@@ -132,7 +132,8 @@ const told: readonly Told[] = [
         answer(it, 200)
       }
     },
-    fields: { ...eastFields, cooldownMs: 0.5, reason: 'failed' }, message: 'Backend "east" failed repeatedly; out for 1 ms',
+    fields: { ...eastFields, scope: 'gpt-4o', cooldownMs: 250.125, reason: 'failed', tookMs: 0 },
+    message: 'Backend "east" (gpt-4o) failed repeatedly; out for 251 ms',
   },
   {
     event: 'ejected', level: 'warn',
@@ -141,7 +142,8 @@ const told: readonly Told[] = [
       send(it)
       fail(it)
     },
-    fields: { ...eastFields, cooldownMs: 375, reason: 'unreachable' }, message: 'Backend "east" cannot be reached; out for 375 ms',
+    fields: { ...eastFields, scope: undefined, cooldownMs: 343.75, reason: 'unreachable', tookMs: 0 },
+    message: 'Backend "east" cannot be reached; out for 344 ms',
   },
   {
     event: 'ejected', level: 'error',
@@ -149,18 +151,31 @@ const told: readonly Told[] = [
       send(it)
       answer(it, 401)
     },
-    fields: { ...eastFields, cooldownMs: 60_000, reason: 'misconfigured' },
+    fields: { ...eastFields, scope: undefined, cooldownMs: 60_000, reason: 'misconfigured', tookMs: 0 },
     message: 'Backend "east" refused its apiKey or bearerToken (401 or 403): please check it; out for 60000 ms',
+  },
+  {
+    event: 'suspect-request', level: 'warn',
+    play: (it) => {
+      send(it)
+      for (let i = 0; i < 2; i++) answer(it, 500)
+    },
+    fields: { ...westFields, scope: 'gpt-4o', attempt: 2, evidence: 500 },
+    message: 'Backend "west" failed the request as another one did (500): the request is at fault, and no backend is held responsible',
   },
   {
     event: 'readmitted', level: 'info',
     play: (it) => {
-      send(it)
-      fail(it)
+      for (let i = 0; i < 2; i++) {
+        send(it)
+        answer(it, 500)
+        answer(it, 200)
+      }
+      it.system.advance(250)
       send(it)
       answer(it, 200)
     },
-    fields: { ...eastFields, scope: undefined, after: 'ejected' }, message: 'Backend "east" is available again after its ejection',
+    fields: { ...eastFields, scope: 'gpt-4o', after: 'ejected' }, message: 'Backend "east" (gpt-4o) is available again after its ejection',
   },
   {
     event: 'readmitted', level: 'info',
@@ -223,12 +238,15 @@ const told: readonly Told[] = [
     message: 'No further attempt: its attempts are used up (maxAttempts; by default one per backend); the caller gets the last answer or error',
   },
   {
-    event: 'exhausted', level: 'error', more: { retryBudget: { ratio: 0, minPerSecond: 0 } },
+    event: 'exhausted', level: 'error', more: {
+      retryBudget: { ratio: 0, minPerSecond: 0 }, backends: [...backends, { name: 'north', url: 'https://north.example/openai', priority: 3, apiKey: 'PLANTED' }],
+    },
     play: (it) => {
       send(it)
-      fail(it)
+      answer(it, 500)
+      answer(it, 503)
     },
-    fields: { scope: 'gpt-4o', attempts: 1, retryAfterMs: undefined, reason: 'budget' },
+    fields: { scope: 'gpt-4o', attempts: 2, retryAfterMs: undefined, reason: 'budget' },
     message: 'No further attempt: the retry budget is used up (retryBudget); the caller gets the last answer or error',
   },
   {

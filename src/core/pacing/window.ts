@@ -49,7 +49,7 @@ export type Dimension = typeof REQUESTS | typeof TOKENS
  * one request a moment too early is refused, and closes the window for a whole second. (Tried: to let a slot leave bit by
  * bit, right on average. At the capacity of sliding windows that doubled the 429s and served 2 % fewer.)
  */
-class Ring {
+export class Ring {
   readonly lengthMs: number
   readonly #keptMs: number
   // Grown as they are needed, so that a scope that is used once is small. A circle of `SLOTS` from `#first` on.

@@ -16,7 +16,7 @@ import { BalancerClosedError } from '../errors.js'
 import type { ActiveRequests } from './active-requests.js'
 import { AttemptHandler, ModernAttemptHandler, type AttemptOwner, type Blame, type Inner } from './attempt.js'
 import { adaptCaller, Progress, StableController, type Caller } from './caller.js'
-import { answerIn, endOf, isCallersFault, toError, wasServedBefore, type ErrorAnswer } from './failure.js'
+import { answerIn, endOf, isCallersFault, isClosedConnection, toError, wasServedBefore, type ErrorAnswer } from './failure.js'
 import { DeadlineError, FairTimer, readSdkPatienceMs } from './clock.js'
 import { KeptAnswer, SyntheticResponse, throttledAnswer } from './own-answers.js'
 import { OutgoingRequest } from './rewrite.js'
@@ -233,7 +233,10 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   }
 
   #isStale({ attempt }: AttemptHandler, error: Error): boolean {
-    return wasServedBefore(error) || this.#inner.connectedSince?.(attempt.backend.origin, attempt.startedAt) === false
+    if (!isClosedConnection(error)) return false
+    const isNew = this.#inner.connectedSince?.(attempt.backend.origin, attempt.startedAt)
+    // The new connection is this request's own where it is alone: then all that was read is of this answer.
+    return isNew === false || (wasServedBefore(error) && !(isNew === true && attempt.target.inFlight <= 1))
   }
 
   /** An interceptor further in has made an error of an answer. It means what it would have meant, and the caller gets the error for it. */

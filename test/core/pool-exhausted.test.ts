@@ -269,3 +269,18 @@ describe('the retry budget of a pool', () => {
     assert.notEqual(kit.acquire(third).kind, 'surface')
   })
 })
+
+test('beyond all places that are known callers are told the longest promise, also where a backend may be asked at once', () => {
+  const kit = new PoolKit([backend('a')])
+  kit.setChance(0)
+  const told: number[] = []
+  for (let caller = 0; caller < 800; caller++) {
+    const request = new TestRequest()
+    kit.answer(kit.send(request), 429, { 'retry-after-ms': '0' })
+    const refused = kit.acquire(request)
+    told.push(refused.kind === 'reject' ? refused.retryAfterMs : NaN)
+  }
+  // One place after the other, 100 ms apart, up to 15 s from now.
+  assert.deepEqual([told[0], told.at(-1)], [1, 15_000])
+  assert.deepEqual(told, [...told].sort((a, b) => a - b))
+})

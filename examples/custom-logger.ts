@@ -1,6 +1,6 @@
 /**
  * A logger of your own: pino's shape, fields first. Four methods are enough; `isLevelEnabled` saves the work for lines
- * that nobody reads.
+ * that no one reads.
  *
  *     npx tsx examples/custom-logger.ts
  */

@@ -1,6 +1,6 @@
 /** What users import, and nothing else: whatever is named here is kept from version to version. */
 export { PriorityBalancer } from './balancer.js'
-export { DEFAULTS, type BackendOptions, type BalancerOptions, type CredentialOption, type Logger } from './options/index.js'
+export { DEFAULTS, type BackendOptions, type BalancerOptions, type CredentialOption, type LimitsOption, type Logger } from './options/index.js'
 export { BalancerClosedError, CredentialError, InstallError, InvalidOptionsError, LoadBalancerError } from './errors.js'
 export { install, type InstalledBalancer } from './install.js'
 export { priorityInterceptor, type PriorityInterceptor } from './interceptor.js'

@@ -14,8 +14,8 @@ class NodeTimer implements Timer {
 
   constructor(callback: TimerCallback, delayMs: number) {
     this.#callback = callback
-    // Node counts a timer's time in whole milliseconds on both ends, so it can fire up to 1 ms early: who asked to
-    // be woken when a cooldown is over would find it not over, and wait again.
+    // Node counts a timer's time in whole milliseconds on both ends, so it can fire up to 1 ms early: a request
+    // that is woken when a cooldown is over would find it not over, and wait again.
     const wholeMs = Math.min(Math.ceil(delayMs) + 1, MAX_TIMER_MS)
     this.#dueAt = performance.now() + wholeMs
     this.#timeout = setTimeout(this.#fire, wholeMs)

@@ -135,6 +135,9 @@ export class Backend extends Condition {
   /** What counts towards the limits that are declared of it. */
   #declared: Declared | undefined
 
+  /** Requests in a row that it reset, without any answer between. */
+  resets = 0
+
   /** The inner dispatcher takes no probe of ours (a mock without a route for it): requests are the probes then. */
   refusesProbes = false
   /** The scopes of the last failures in a row, without a success of the backend in between. */

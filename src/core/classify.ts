@@ -1,6 +1,6 @@
 /**
- * What an answer means decides where the request goes next and who is left alone; its status alone says only half of it. All of
- * that is decided here, and nowhere else.
+ * What an answer means decides where the request goes next and which backend is left alone, and its status says only half of it.
+ * All of that is decided here, and nowhere else.
  */
 import { isRetryHeader, type RetryHint } from './retry-after.js'
 import type { OutcomeClass } from './types.js'

@@ -99,6 +99,7 @@ function toCode(character: string): number {
   return character.charCodeAt(0)
 }
 
+/** Character codes, the same in ASCII, Latin-1 and Unicode. */
 const ZERO = 0x30
 const NINE = 0x39
 const POINT = 0x2e
@@ -114,10 +115,10 @@ const MICRO = 0xb5
 /** With which the micro sign begins in UTF-8. */
 const UTF8_LEAD = 0xc2
 
-/** Longer than any number or duration that makes sense ("100h59m59.999999999s"); keeps garbage cheap, and its numbers finite. */
+/** In characters: longer than any number or duration that makes sense ("100h59m59.999999999s"); keeps garbage cheap, and its numbers finite. */
 const LONGEST_NUMBER = 20
 
-/** No text that is read is longer ("Wednesday, 09-Nov-94 08:49:37 GMT" has 33 characters). */
+/** In characters: no text that is read is longer ("Wednesday, 09-Nov-94 08:49:37 GMT" has 33 characters). */
 const LONGEST_TEXT = 64
 
 /** Goes over one value from left to right. There is one, which is used anew for every value. */

@@ -1,7 +1,7 @@
 /**
  * Among equals the faster one should get more of the work, and one that has become slow little: no error, no 429, only
  * several times the time to response headers (a brownout, a distant region, a crowded machine). It keeps a little all the
- * same, or nobody would notice that it has recovered.
+ * same, or its recovery would go unnoticed.
  *
  * Only successes count: a 429 comes at once, and would make a backend that refuses everything look fast. Long prompts take
  * longer, so requests are compared with those of their size.
@@ -24,17 +24,18 @@ const SURPRISES = 2
 const SURPRISING = 2
 const LEAST_DEVIATION = 0.1
 
-/** A slow backend is rarely asked, and known to have recovered by its last answers: beside a faster one what is ten seconds old counts a third. */
+/** In milliseconds. A slow backend is rarely asked, and known to have recovered by its last answers: beside a faster one what is ten seconds old counts a third. */
 const MEMORY_MS = 10_000
 
 /** Before so many answers nothing is known. */
 const LEAST_ANSWERS = 10
 
 /**
- * Nobody notices a few milliseconds that became fifty because a machine is busy: who answers within a tenth of a second
- * is quick.
+ * In milliseconds. A few that became fifty because a machine is busy are not noticed: a backend that answers within a tenth of a
+ * second is quick.
  */
 const QUICK_MS = 100
+const QUICK = Math.log(QUICK_MS)
 
 /** Chance alone makes equals differ by so much. */
 const TOLERANCE = 1.25
@@ -58,8 +59,11 @@ export const SIZE_CLASSES = SIZES.length + 1
 class Usual {
   answers = 0
   ms = NaN
-  /** As it was, be it ever so quick. */
-  exactMs = NaN
+  /** As it was, be it ever so quick; NaN before there were enough. */
+  get exactMs(): number {
+    return this.answers < LEAST_ANSWERS ? NaN : this.#exactMean
+  }
+
   #exactMean = 0
   // Of logarithms, since times to headers are lognormal, and one answer of a minute is one answer.
   #mean = 0
@@ -69,18 +73,18 @@ class Usual {
   #answeredAt = -Infinity
 
   observe(latencyMs: number, now: number): void {
-    const time = Math.log(Math.max(QUICK_MS, latencyMs))
+    const time = latencyMs > QUICK_MS ? Math.log(latencyMs) : QUICK
     this.answers++
     const difference = this.answers === 1 ? 0 : time - this.#mean
-    const share = this.answers < LEAST_ANSWERS ? 1 / this.answers : this.#shareOf(difference, now)
+    const share = this.answers < LEAST_ANSWERS || difference === 0 ? 1 / this.answers : this.#shareOf(difference, now)
     const deviation = Math.min(Math.abs(difference), this.answers < LEAST_ANSWERS ? Infinity : SURPRISING * Math.max(LEAST_DEVIATION, this.#deviation))
     this.#mean = this.answers === 1 ? time : this.#mean + difference * share
     this.#deviation += (deviation - this.#deviation) * Math.max(NEWEST_SHARE, 1 / this.answers)
+    if (difference === 0) this.#surprises = 0
     this.#answeredAt = now
-    this.#exactMean += (Math.log(Math.max(1, latencyMs)) - this.#exactMean) * Math.max(NEWEST_SHARE, 1 / this.answers)
-    if (this.answers < LEAST_ANSWERS) return
-    this.ms = Math.exp(this.#mean)
-    this.exactMs = Math.exp(this.#exactMean)
+    this.#exactMean += (latencyMs - this.#exactMean) * Math.max(NEWEST_SHARE, 1 / this.answers)
+    // What is quick is as quick as before, mostly: nothing to reckon then.
+    if (this.answers >= LEAST_ANSWERS && (difference !== 0 || Number.isNaN(this.ms))) this.ms = Math.exp(this.#mean)
   }
 
   #shareOf(difference: number, now: number): number {

@@ -78,6 +78,7 @@ export class Outcomes {
     attempt.status = status
     attempt.latencyMs = now - attempt.askedAt
     scope.abandonedAt = NaN
+    target.resets = 0
     if (outcome === 'throttled') {
       this.changes++
       const forMs = Math.min(hint?.ms ?? config.cooldownMs, config.maxCooldownMs)
@@ -159,6 +160,7 @@ export class Outcomes {
     }
     attempt.wasUnconnected = end === 'connection' || end === 'resolver' || end === 'local'
     if (end === 'timeout' || end === 'reset') attempt.evidence = end
+    if (end === 'reset') target.resets++
     this.#count(attempt, end === 'credential' ? 'misconfigured' : 'failed', now)
     const event = BACKEND_EVENTS[end]
     if (end === 'local') this.#release(attempt, now)

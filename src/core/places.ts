@@ -1,6 +1,6 @@
 /**
  * When a caller that is sent away should come back. SDKs come back twice, and at the very moment that they are told: callers
- * who were refused together must return when a window turns over and there is room for them, neither all at once nor spread
+ * that were refused together must return when a window turns over and there is room for them, neither all at once nor spread
  * over some rate. So the k-th of them is told when the k-th place is expected to come free: an entry of a window leaves, a
  * level has room for one more; where neither is known, the end of a cooldown and then one place after the other.
  *
@@ -10,16 +10,16 @@
 import type { ScopeState, Tiers } from './backend.js'
 import { LONGEST_BACKOFF_MS, type Condition } from './health.js'
 
-/** Beyond this a place is a guess, and the caller would rather ask again. Never sooner than the soonest backend all the same. */
+/** In milliseconds. Beyond this a place is a guess, and the caller would rather ask again. Never sooner than the soonest backend all the same. */
 const LONGEST_PROMISE_MS = 15_000
 
 /** Where nothing is known but the end of a cooldown: one place after the other, so many milliseconds apart. */
 const UNKNOWN_GAP_MS = 100
 
-/** Those who come after the last place that is known are told as far apart as places are, and at least so many milliseconds. */
+/** Callers after the last place that is known are told times as far apart as places are, and at least so many milliseconds. */
 const SHORTEST_GAP_MS = 5
 
-/** So that those who were told the same do not return at one instant. In milliseconds. */
+/** So that callers that were told the same do not return at one instant. In milliseconds. */
 const JITTER_MS = 20
 
 /** The longest window, and a margin: places that come free later are not looked for. In milliseconds. */
@@ -63,7 +63,7 @@ export class Promises {
 }
 
 /**
- * @param before how many come first: those who wait, and those who were promised a place.
+ * @param before how many requests come first: those that wait, and those that were promised a place.
  * @param soonestMs until the first backend is expected to take anything.
  * @param random uniform in [0, 1).
  * @returns milliseconds from now, > 0.

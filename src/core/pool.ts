@@ -291,10 +291,17 @@ function boundAttempts({ maxAttempts, maxWaitMs, backends }: PoolConfig): number
 }
 
 /**
+ * A backend that resets so many requests in a row is dead rather than overloaded, and rather than the victim of a request that
+ * kills it: between two of those it would answer others.
+ */
+const RESETS_OF_THE_DEAD = 3
+
+/**
  * The budget limits what is added to an overload, not the way to a healthy backend: the first step after a failure, to a backend
- * that is available, is free, and so is one after an attempt that had no connection, which has burdened no one.
+ * that is available, is free. So is one after an attempt that had no connection, which has burdened no one, or that went down with
+ * its host: hosts may die one after the other, each with all that the one before has left behind.
  */
 function isFree(request: PoolRequest, last: Attempt | undefined, scope: Scope, to: Backend | undefined): boolean {
   if (to?.health.kind !== 'available' || (scope.states[to.index]?.health ?? AVAILABLE).kind !== 'available') return false
-  return request.failures <= 1 || last?.wasUnconnected === true
+  return request.failures <= 1 || last?.wasUnconnected === true || (last?.evidence === 'reset' && last.target.resets >= RESETS_OF_THE_DEAD)
 }

@@ -20,7 +20,7 @@ const reader = new HeaderReader([
   'x-ratelimit-remaining-tokens', 'x-ratelimit-reset-tokens',
 ])
 
-/** Nobody means to be left alone for more than a year: such a value is a mistake, and the next source is better. */
+/** No backend means to be left alone for more than a year: such a value is a mistake, and the next source is better. */
 const ABSURD_MS = 365 * 24 * 3_600_000
 
 /**

@@ -4,7 +4,7 @@
  * out of an account that requests fill.
  */
 
-/** What was earned is kept for one to two of these: long enough for an outage to show, short enough that a quiet night buys no storm. */
+/** In milliseconds. What was earned is kept for one to two of these: long enough for an outage to show, short enough that a quiet night buys no storm. */
 const EPOCH_MS = 10_000
 
 /** A share of the requests, and a few a second for a process that has little traffic: the factor is at most `1 + ratio`. */

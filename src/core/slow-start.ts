@@ -1,7 +1,7 @@
 /**
- * How a backend that said no is opened again. Not to all who wait at once: it said when it can take *one* request, and a
- * crowd would mostly be refused, each of it one attempt poorer (without this, 10 to 30 429s for each success). So those who
- * wait go one at a time at first, half a one more for each that was not refused: 1, 1.5, 2 ... until nobody counts any more.
+ * How a backend that said no is opened again. Not to all that wait at once: it said when it can take *one* request, and a
+ * crowd would mostly be refused, each of it one attempt poorer (without this, 10 to 30 429s for each success). So requests
+ * that wait go one at a time at first, half a one more for each that was not refused: 1, 1.5, 2 ... and in the end without a limit.
  *
  * That takes knowing what was *admitted*, long before an answer is there: a refusal comes within a round trip, the headers of
  * an answer may take ten seconds. So a request that was not refused in three of a refusal's usual round trips was let in.
@@ -28,7 +28,7 @@ const REFUSAL_SHARE = 1 / 5
 /** Where refusals come within a millisecond (a server on the same machine), an answer that is not here yet still says nothing. */
 const SHORTEST_DECISION_MS = 5
 
-/** What one admission adds to the number of those who may be undecided, and from where on there is no limit. */
+/** What one admission adds to the number of requests that may be undecided, and from where on there is no limit. */
 const GROWTH = 0.5
 const WIDE_OPEN = 64
 
@@ -45,7 +45,7 @@ export class SlowStart {
   #head: Undecided | undefined
   #tail: Undecided | undefined
 
-  /** Milliseconds until one more of those who can wait may go; 0: now. */
+  /** Milliseconds until one more of the requests that can wait may go; 0: now. */
   waitMs(now: number): number {
     if (this.#undecided + 1 <= this.#width || this.#head === undefined) return 0
     return Math.max(0, this.#head.startedAt + this.#decisionMs - now)

@@ -50,7 +50,7 @@ export interface BackendCredential {
   refuse(value: string): void
 }
 
-/** A backend as it was configured. Decisions go by the first half; the second is carried along for who sends the requests. */
+/** A backend as it was configured. Decisions go by the first half; the second is carried along for the part that sends the requests. */
 export interface BackendConfig {
   /** Unique in its pool; what logs, status and events call it. */
   readonly name: string

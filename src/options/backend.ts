@@ -1,7 +1,8 @@
 /**
- * Who a backend is and how it is spoken to. A request needs origin, path, names and credential in the form in which they
+ * What a backend is and how it is spoken to. A request needs origin, path, names and credential in the form in which they
  * are sent; a user writes a URL and a key. This is the one place where the one becomes the other.
  */
+import type { DeclaredLimits } from '../core/pacing/declared.js'
 import type { BackendConfig } from '../core/types.js'
 import { parseBaseUrl, type BaseUrl } from './base-url.js'
 import { checkBoolean, checkInteger, checkNumber, describe, describeKind, joinPath, readOptions, readStrings } from './checks.js'
@@ -70,12 +71,28 @@ export interface BackendOptions {
    */
   home?: boolean | undefined
   /**
+   * Limits that the backend does not report by itself (vLLM, a gateway), or a cap on what is paid for: of all its models
+   * together, in this process. A request beyond them waits, goes to the next priority, or is refused with a 429 that says when to
+   * come back. `inFlight` counts until a response's body has ended; tokens are estimated from the size of the request.
+   * @default none: only what the backend says, and what its refusals let us feel
+   * @example { inFlight: 8 }, { requestsPerMinute: 600, tokensPerMinute: 100_000 }
+   */
+  limits?: LimitsOption | undefined
+  /**
    * `false` takes the backend out without forgetting it: it gets no new attempt, not even where all others fail, and is not
    * the home. What it has begun goes on to its end, its URL is still intercepted, and `status()` has it as `disabled`. An
    * `update` with `true` takes it back, with all that was learned of it. At least one backend must be enabled.
    * @default true
    */
   enabled?: boolean | undefined
+}
+
+/** Each an integer from 1; what is not given is not limited. */
+export interface LimitsOption {
+  /** Requests at a time. */
+  inFlight?: number | undefined
+  requestsPerMinute?: number | undefined
+  tokensPerMinute?: number | undefined
 }
 
 /** What the options of a backend are when they are not given; part of `DEFAULTS`. */
@@ -88,7 +105,9 @@ export const BACKEND_DEFAULTS = Object.freeze({
   enabled: true,
 })
 
-const KNOWN = ['url', 'priority', 'weight', 'name', 'apiKey', 'bearerToken', 'models', 'query', 'home', 'enabled'] as const
+const KNOWN = ['url', 'priority', 'weight', 'name', 'apiKey', 'bearerToken', 'models', 'query', 'home', 'enabled', 'limits'] as const
+
+const LIMITS = ['inFlight', 'requestsPerMinute', 'tokensPerMinute'] as const
 
 /** A share without a unit. Keeps sums and quotients of weights far from what a double cannot tell apart (2^53). */
 const MAX_WEIGHT = 1_000_000
@@ -111,6 +130,7 @@ export class ConfiguredBackend implements BackendConfig {
   readonly basePath: string
   readonly home: boolean
   readonly enabled: boolean
+  readonly limits: DeclaredLimits | undefined
   /** Shows no secret, however it is printed. */
   readonly credential: Credential | undefined
   // Private, since gateways take keys as query parameters too: in no inspection and no JSON of this object.
@@ -133,6 +153,7 @@ export class ConfiguredBackend implements BackendConfig {
     this.#query = readQuery(given.query, `${path}.query`)
     this.home = checkBoolean(home, `${path}.home`)
     this.enabled = checkBoolean(enabled, `${path}.enabled`)
+    this.limits = readLimits(given.limits, `${path}.limits`)
     Object.freeze(this)
   }
 
@@ -152,6 +173,14 @@ function readName(value: unknown, path: string, fallback: string): string {
   // host with a base path that is in use, which is the default name.
   if (typeof value === 'string' && /^[^\p{Cc}\p{Zl}\p{Zp}]{1,200}$/u.test(value) && value.trim() === value) return value
   throw new InvalidOptionsError(path, 'must be a string of 1 to 200 printable characters without white space around it', describe(value))
+}
+
+function readLimits(value: unknown, path: string): DeclaredLimits | undefined {
+  if (value === undefined) return undefined
+  const given = readOptions(value, path, LIMITS)
+  const limits: { -readonly [K in keyof DeclaredLimits]: DeclaredLimits[K] } = {}
+  for (const name of LIMITS) if (given[name] !== undefined) limits[name] = checkInteger(given[name], `${path}.${name}`, 1)
+  return Object.keys(limits).length === 0 ? undefined : Object.freeze(limits)
 }
 
 function readModels(value: unknown, path: string): Readonly<Record<string, string>> | undefined {

@@ -12,7 +12,7 @@ import { InvalidOptionsError } from '../errors.js'
 import { DEFAULT_LOG_LEVEL, resolveLogger, type Logger, type ResolvedLogger } from '../logger.js'
 import { findWarnings } from './warnings.js'
 
-export { ConfiguredBackend, type BackendOptions } from './backend.js'
+export { ConfiguredBackend, type BackendOptions, type LimitsOption } from './backend.js'
 export { type BaseUrl } from './base-url.js'
 export { Credential, type CredentialOption } from './credential.js'
 export { type Logger } from '../logger.js'

@@ -102,7 +102,7 @@ export class ReplayableBody {
     this.#collected = undefined
   }
 
-  /** Nobody will read on: the source is told. */
+  /** No one will read on: the source is told. */
   discard(): void {
     this.#recording?.discard()
   }
@@ -138,7 +138,7 @@ function tagOf(body: object): unknown {
   return (body as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag]
 }
 
-/** The whole of a body, to be sent any number of times, until it is released. Who has begun to read it then reads on. */
+/** The whole of a body, to be sent any number of times, until it is released. An attempt that has begun to read it then reads on. */
 class Collected implements Iterable<Chunk> {
   #chunks: readonly Chunk[]
 

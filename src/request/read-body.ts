@@ -56,7 +56,7 @@ function toSpan(bytes: Uint8Array, start: number): ModelSpan | undefined {
   return name === undefined || name === '' ? undefined : { name, start, end }
 }
 
-/** A key may be written with escapes (`"mod\u0065l"`); nobody does, but a server would read it so. */
+/** A key may be written with escapes (`"mod\u0065l"`); no client does, but a server would read it so. */
 function isModel(bytes: Uint8Array, start: number, end: number): boolean {
   const length = end - start - 2
   if (length === 5) {

@@ -113,11 +113,11 @@ export class Recording {
     if (!this.#recording) return
     this.#recording = false
     if (this.#reader !== undefined) this.#chunks = this.#chunks.slice(this.#reader.position)
-    // Collected: whoever wanted it has it.
+    // Collected: it is read already.
     else if (this.#ended) this.#chunks = []
   }
 
-  /** Nobody will read on. The source is told, unless it has come to its end by itself. */
+  /** No one will read on. The source is told, unless it has come to its end by itself. */
   discard(): void {
     if (this.#discarded) return
     this.#discarded = true
@@ -128,12 +128,12 @@ export class Recording {
     else this.#closeIterator()
   }
 
-  /** Also for a source that nobody has asked yet: its own clean-up runs only when it is told. */
+  /** Also for a source that was not asked yet: its own clean-up runs only when it is told. */
   #closeIterator(): void {
     try {
       Promise.resolve((this.#iterator ?? iterate(this.#source)).return?.()).catch(() => {})
     } catch {
-      // A stream that somebody else has locked, or a clean-up that throws: nothing that the request could do better.
+      // A stream that other code has locked, or a clean-up that throws: nothing that the request could do better.
     }
   }
 

@@ -9,7 +9,7 @@ export const OLDEST_UNDICI = '7.27.2'
 
 /**
  * Throws when this Node and this undici cannot work together; the message says what to install.
- * @param undici its version; undefined when nobody knows
+ * @param undici its version; undefined when that is not known
  */
 export function checkPeer(undici: string | undefined, node: string): void {
   if (isOlder(node, '20.18.1')) {

@@ -159,7 +159,7 @@ describe('408 and 5xx without a retry header', () => {
     }
   })
 
-  test('a bad request that is answered 500 everywhere benches nobody', async (t) => {
+  test('a bad request that is answered 500 everywhere puts no backend out', async (t) => {
     const { east, west, client, status } = await startEastAndWest(t)
     east.always(answers(500))
     west.always(answers(500, {}, apiError('poison')))
@@ -431,7 +431,7 @@ describe('the caller gives up', () => {
   })
 })
 
-describe('everybody is throttled', () => {
+describe('every backend is throttled', () => {
   const throttle = ({ east, west }: EastAndWest): void => {
     east.always(answers(429, { 'retry-after-ms': '3000' }))
     west.always(answers(429, { 'retry-after': '2' }))
@@ -549,7 +549,7 @@ describe('maxWaitMs', () => {
     assert.ok(Number(error.headers.get('retry-after-ms')) >= 2_000)
   })
 
-  test('who waits gets a 429 at the end of its time, when nobody came back', async (t) => {
+  test('a request that waits gets a 429 at the end of its time, when no backend came back', async (t) => {
     const { east, west, client, balancer } = await startEastAndWest(t, { maxWaitMs: 3_000 })
     east.always(answers(429, { 'retry-after-ms': '2000' }))
     west.always(answers(429, { 'retry-after': '60' }))
@@ -608,7 +608,7 @@ describe('maxWaitMs', () => {
   })
 })
 
-describe('everybody failed', () => {
+describe('every backend failed', () => {
   test('panic mode: the least bad one is tried all the same, and may well answer', async (t) => {
     const { east, west, client, status, calls } = await startEastAndWest(t)
     east.always((call) => { call.reset() })

@@ -93,7 +93,7 @@ describe('among equals', () => {
     assert.ok(share > 100, String(share))
   })
 
-  test('nobody is slow within a tenth of a second', () => {
+  test('no backend is slow within a tenth of a second', () => {
     const traffic = new Traffic((name) => (name === 'b' ? 100 : 2)).run(2_000)
     assertShares(traffic.sharesOfLast(1_800), { a: 1, b: 1 })
   })

@@ -117,7 +117,7 @@ describe('an outcome', () => {
       assert.equal(kit.send().backend.name, 'a')
     })
 
-    test(`${status} to our credential with nobody left is the caller's answer`, () => {
+    test(`${status} to our credential with no backend left is the caller's answer`, () => {
       const kit = new PoolKit([backend('a', 1, { ownsCredential: true })], { maxAttempts: 5 })
       const request = new TestRequest()
       kit.answer(kit.send(request), status)

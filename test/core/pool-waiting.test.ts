@@ -280,3 +280,17 @@ describe('closing', () => {
     assert.equal(kit.statusOf('a').inFlight, 0)
   })
 })
+
+test('a request that had one reset on b and waits for a is served by b no later than its backoff, as newcomers are', () => {
+  const kit = kitOf(2)
+  kit.setChance(0)
+  const request = new TestRequest()
+  kit.throttle('', 3_300)
+  const attempt = kit.send(request)
+  assert.equal(attempt.backend.name, 'b')
+  kit.settle(attempt, 'reset')
+  assert.equal(kit.acquire(request).kind, 'wait')
+  kit.system.advance(252)
+  assert.equal(request.wakes, 1)
+  assert.equal(kit.send(request).backend.name, 'b')
+})

@@ -117,7 +117,7 @@ function parseLog(stderr: string): { event?: string; backend?: string }[] {
   return stderr.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as { event?: string })
 }
 
-describe('the example', { concurrency: 3 }, () => {
+describe('the example', { concurrency: 2 }, () => {
   for (const [name, check] of Object.entries(RECIPES)) {
     test(`${name} runs without account or network, and shows what it says`, async () => {
       const { code, stdout, stderr } = await run(name)

@@ -52,7 +52,7 @@ async function assertFine(answer: ReturnType<World['send']>): Promise<void> {
   assert.deepEqual([status, await body()], [200, 'fine'])
 }
 
-/** Before a status line: nothing was promised to the caller. `fault`: code or name of the error that it gets when there is nobody else. */
+/** Before a status line: nothing was promised to the caller. `fault`: code or name of the error that it gets when there is no other backend. */
 const BEFORE: readonly (readonly [what: string, script: RawScript, fault: RegExp])[] = [
   ['resets at once', resetAtAccept(), /ECONNRESET|EPIPE|UND_ERR_SOCKET/],
   ['resets in the middle of the request', resetAfterRequestHead(), /ECONNRESET|UND_ERR_SOCKET/],
@@ -83,7 +83,7 @@ for (const [name, undici] of MAJORS) {
         assert.equal(world.balancer.status().backends[0]?.attempts, 1)
       })
 
-      test('has a certificate that nobody trusts', async (t) => {
+      test('has a certificate that is not trusted', async (t) => {
         const { ca } = await testCertificate()
         const east = await startScriptedBackend({ protocol: 'https', certificate: await strangerCertificate() })
         t.after(() => east.close())
@@ -151,7 +151,7 @@ for (const [name, undici] of MAJORS) {
       })
     })
 
-    describe('nobody else is there, and the caller gets undici\'s own error when the only backend', () => {
+    describe('the caller gets undici\'s own error when the only backend', () => {
       for (const [what, script, fault] of BEFORE) {
         test(what, async (t) => {
           const east = await serve(t, script)

@@ -28,7 +28,7 @@ const brief = (told: readonly Told[]): string[] => told.map((event) => {
   switch (event.event) {
     case 'picked': return `picked ${event.backend} ${event.attempt}`
     case 'answered': return `answered ${event.backend} ${event.status}`
-    case 'failover': return `failover ${event.backend} ${event.outcome} to ${event.to ?? 'nobody yet'}`
+    case 'failover': return `failover ${event.backend} ${event.outcome} to ${event.to ?? 'none yet'}`
     case 'suspect-request': return `suspect ${event.backend} ${event.evidence}`
     case 'cooldown': return `cooldown ${event.backend} ${event.scope} ${event.source} ${event.status}`
     case 'ejected': return `ejected ${event.backend} ${event.reason}`
@@ -176,7 +176,7 @@ describe('log lines', () => {
     balancer.system.advance(500)
     east.always(answers(403))
     await chat(client)
-    assert.deepEqual(take().filter((line) => line.includes('ejected')), ['error ejected'], 'our own credential is wrong: somebody has to mend it')
+    assert.deepEqual(take().filter((line) => line.includes('ejected')), ['error ejected'], 'our own credential is wrong: it has to be replaced')
     west.always(answers(429, { 'retry-after-ms': '1500' }))
     const held = chat(client)
     await until(() => balancer.status().waiting === 1)

@@ -55,7 +55,7 @@ describe('options that are left out', () => {
     const names = ['intercept', 'dispatcher', 'maxAttempts', 'maxReplayBytes', 'maxWaitMs', 'cooldownMs', 'maxCooldownMs', 'pacing', 'latencyGuard', 'attemptTimeoutMs', 'deadlineMs', 'retryBudget']
     const withLogger = { backends: [east], logger: false }
     assert.deepEqual(resolveAny({ ...withLogger, ...Object.fromEntries(names.map((name) => [name, undefined])) }), resolveAny(withLogger))
-    assert.deepEqual(resolveBackend({ weight: undefined, name: undefined, models: undefined, query: undefined, home: undefined, enabled: undefined }), resolveBackend({}))
+    assert.deepEqual(resolveBackend({ weight: undefined, name: undefined, models: undefined, query: undefined, home: undefined, enabled: undefined, limits: undefined }), resolveBackend({}))
   })
 
   test('leave a backend with weight 1, its host and path as a name, and no credential', () => {
@@ -70,6 +70,7 @@ describe('options that are left out', () => {
       weight: 1,
       home: false,
       enabled: true,
+      limits: undefined,
       ownsCredential: false,
       credential: undefined,
       models: undefined,
@@ -247,6 +248,10 @@ describe('wrong options', () => {
     [{ backends: [{ ...east, name: 'x' }, { ...west, name: 'x' }] }, 'backends[1].name', /unique/, '"x"'],
     [{ backends: [{ ...east, home: 1 }] }, 'backends[0].home', /true or false/, '1'],
     [{ backends: [{ ...east, enabled: 'no' }] }, 'backends[0].enabled', /true or false/, '"no"'],
+    [{ backends: [{ ...east, limits: 8 }] }, 'backends[0].limits', /an object/, 'a number'],
+    [{ backends: [{ ...east, limits: { inFlight: 0 } }] }, 'backends[0].limits.inFlight', /an integer of 1 or more/, '0'],
+    [{ backends: [{ ...east, limits: { requestsPerMinute: 1.5 } }] }, 'backends[0].limits.requestsPerMinute', /an integer of 1 or more/, '1.5'],
+    [{ backends: [{ ...east, limits: { tokensPerMinute: '100k' } }] }, 'backends[0].limits.tokensPerMinute', /an integer of 1 or more/, '"100k"'],
     [{ backends: [{ ...east, enabled: false }, { ...west, enabled: false }] }, 'backends', /at least one backend that is enabled/, 'none'],
     [{ backends: [{ ...east, home: true }, { ...west, home: true }] }, 'backends[1].home', /one backend at most/, 'true'],
     [{ backends: [{ ...east, models: ['a'] }] }, 'backends[0].models', /an object of strings/, 'an array'],
@@ -337,8 +342,8 @@ describe('wrong options', () => {
   })
 
   test('whatever value an option has, it is taken or refused with our own error', () => {
-    const names = ['backends', 'intercept', 'dispatcher', 'maxAttempts', 'maxReplayBytes', 'maxWaitMs', 'cooldownMs', 'maxCooldownMs', 'pacing', 'latencyGuard', 'attemptTimeoutMs', 'deadlineMs', 'retryBudget', 'logger']
-    const backendNames = ['url', 'priority', 'weight', 'name', 'apiKey', 'bearerToken', 'models', 'query', 'home', 'enabled']
+    const names = ['backends', 'intercept', 'dispatcher', 'maxAttempts', 'maxReplayBytes', 'maxWaitMs', 'cooldownMs', 'maxCooldownMs', 'pacing', 'latencyGuard', 'probe', 'attemptTimeoutMs', 'deadlineMs', 'retryBudget', 'logger']
+    const backendNames = ['url', 'priority', 'weight', 'name', 'apiKey', 'bearerToken', 'models', 'query', 'home', 'enabled', 'limits']
     const anything = fc.anything({ withBigInt: true, withDate: true, withNullPrototype: true, withSparseArray: true, withTypedArray: true })
     let refused = 0
     fc.assert(fc.property(fc.constantFrom(...names), fc.constantFrom(...backendNames), anything, fc.boolean(), (name, backendName, value, inner) => {

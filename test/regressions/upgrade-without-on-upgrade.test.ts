@@ -1,6 +1,6 @@
 /**
  * Seen: `dispatch` with `upgrade` and a handler that has no `onUpgrade` was sent, where undici refuses it: the backend opened a
- * connection of which nobody heard.
+ * connection of which no code heard.
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'

@@ -202,7 +202,7 @@ for (const [caller, inner] of PAIRS) {
       assert.deepEqual(seen, [{}, []])
     })
 
-    describe('whoever dispatches is asked to wait for a drain only where the dispatcher inside says so, for no other would ever come', () => {
+    describe('the caller is asked to wait for a drain only where the dispatcher inside says so, for no other would ever come', () => {
       const dispatch = (it: Scene, more: object = {}, options: Parameters<typeof recordingHandler>[1] = {}): boolean =>
         it.engine.dispatch(it.inner, { origin: 'https://east.example', path: '/openai/x', method: 'POST', ...more }, recordingHandler(caller, options).handler)
       const east = (apiKey: () => string | Promise<string>): Scene =>

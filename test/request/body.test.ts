@@ -363,7 +363,7 @@ describe('a stream of unknown length', () => {
   })
 })
 
-describe('a source that nobody wants any more is told', () => {
+describe('a source that is not wanted any more is told', () => {
   test('a Node stream is destroyed, without an error, as undici destroys it', async () => {
     const stream = new PassThrough()
     body(stream).discard()

@@ -841,7 +841,7 @@ for (const [caller, inner] of PAIRS) {
       })
     })
 
-    describe('nobody is left but the throttled', () => {
+    describe('no backend is left but throttled ones', () => {
       test('the caller is told when to come back, and not before dispatch has returned', async () => {
         const it = scene()
         it.inner.onDispatch = (call) => call.start().respond(429, { 'retry-after': '5' }).end()
@@ -964,7 +964,7 @@ for (const [caller, inner] of PAIRS) {
       })
     })
 
-    describe('somebody who listens to the events ends the request in the middle of them', () => {
+    describe('a listener to the events ends the request in the middle of them', () => {
       const reason = new Error('from a listener')
       /** A logger is told of an event while the pool decides. */
       const abortingAt = (event: string, abort: () => void): NonNullable<ConstructorParameters<typeof Scene>[2]> => {

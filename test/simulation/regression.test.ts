@@ -1,5 +1,6 @@
 /**
- * The pool in short simulated runs, after a warm-up. The bounds leave room for another order of random draws, not for a step back.
+ * The pool in short simulated runs, medians of three. The bounds leave room for another order of random draws, not for a step
+ * back: each would be missed without pacing, and most of them with windows that are a tenth off.
  */
 import { describe, test } from 'node:test'
 import assert from 'node:assert/strict'
@@ -9,20 +10,31 @@ import { FAULTS, STD } from './scenarios.js'
 import { runScenario, type Scenario } from './world.js'
 
 const SEED = 1
+const SEEDS = [1, 2, 3]
 const short = { backends: STD, durationMs: 540_000 }
 
-function compare(scenario: Omit<Scenario, 'backends'>) {
-  const reference = runScenario({ ...short, ...scenario, clients: 1 }, oracle, SEED)
-  const m = runScenario({ ...short, ...scenario }, balancer, SEED)
+function compare(scenario: Omit<Scenario, 'backends'>, seed = SEED) {
+  const reference = runScenario({ ...short, ...scenario, clients: 1 }, oracle, seed)
+  const m = runScenario({ ...short, ...scenario }, balancer, seed)
   return {
     ...m, goodput: m.goodTps / reference.goodTps, capacity: m.capUsed / reference.capUsed, ptuShare: m.ptuCostPerSec / reference.ptuCostPerSec,
+  }
+}
+
+/** Of three runs the middle one, measure by measure. */
+function compareMedians(scenario: Omit<Scenario, 'backends'>) {
+  const runs = SEEDS.map((seed) => compare(scenario, seed))
+  const median = (of: (run: (typeof runs)[number]) => number): number => runs.map(of).sort((a, b) => a - b)[1] ?? NaN
+  return {
+    failed: median((run) => run.failed), goodput: median((run) => run.goodput), capacity: median((run) => run.capacity), waste: median((run) => run.waste),
+    addedP99: median((run) => run.addedP99), ptuShare: median((run) => run.ptuShare), maxAttempts: median((run) => run.maxAttempts),
   }
 }
 
 describe('below capacity', () => {
   for (const [clients, waste] of [[1, 0.01], [4, 0.03], [16, 0.08]] as const) {
     test(`${clients} processes at 0.8x serve every call at once, with at most ${waste} 429s per success`, () => {
-      const m = compare({ load: 0.8, clients })
+      const m = compareMedians({ load: 0.8, clients })
       assert.equal(m.failed, 0)
       assert.ok(m.goodput > 0.999, `goodput ${m.goodput}`)
       assert.ok(m.waste <= waste, `429s per success ${m.waste}`)
@@ -33,12 +45,12 @@ describe('below capacity', () => {
 })
 
 describe('above capacity', () => {
-  for (const [clients, waste, capacity] of [[1, 0.12, 0.95], [4, 0.25, 0.94], [16, 0.9, 0.93]] as const) {
+  for (const [clients, waste, capacity, attempts] of [[1, 0.12, 0.96, 6], [4, 0.25, 0.98, 8], [16, 0.9, 0.98, 16]] as const) {
     test(`${clients} processes at 1.2x use at least ${capacity} of what the oracle uses, with at most ${waste} 429s per success`, () => {
-      const m = compare({ load: 1.2, clients })
+      const m = compareMedians({ load: 1.2, clients })
       assert.ok(m.capacity >= capacity, `capacity ${m.capacity}`)
       assert.ok(m.waste <= waste, `429s per success ${m.waste}`)
-      assert.ok(m.maxAttempts <= 24, `most attempts ${m.maxAttempts}`)
+      assert.ok(m.maxAttempts <= attempts, `most attempts ${m.maxAttempts}`)
       assert.ok(m.ptuShare >= 0.985, `share of the provisioned throughput ${m.ptuShare}`)
     })
   }

@@ -1,7 +1,7 @@
 /**
  * The pacing of one scope on one backend: what its limits are, as far as the backend told them or refusals let us feel
  * them. The two kinds of knowledge never mix, for they may do different things: what is *told* may hold a request, send it
- * to a lower tier or refuse it; what is *felt* orders candidates and holds those who can wait, and refuses nobody.
+ * to a lower tier or refuse it; what is *felt* orders candidates and holds requests that can wait, and refuses none.
  */
 import { Depth, Level } from './level.js'
 import { LimiterSignals, type BucketSignals } from './rate-limit-headers.js'
@@ -244,7 +244,7 @@ export class Pacer {
   }
 
   /**
-   * In tokens, roughly: the prompt by its size, and as much again on average for the output, whose size nobody knows.
+   * In tokens, roughly: the prompt by its size, and as much again on average for the output, whose size is not known.
    * Limits are felt in the same unit, so only proportions matter.
    */
   costOf(bodyBytes: number): number {

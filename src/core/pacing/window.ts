@@ -3,7 +3,7 @@
  * many tokens in 60 s. A process that obeys only cooldowns finds the edge again with a burst of 429s each time; so it keeps
  * count of what it sent, and remembers what the count was when the backend said no.
  *
- * It is an estimate. It orders candidates and holds those who can wait, and it never refuses: others may use the same
+ * It is an estimate. It orders candidates and holds requests that can wait, and it never refuses: others may use the same
  * deployment, the windows' edges are unknown, and a burst that was refused in a bad moment may have taught too little.
  *
  * What was tried: a *rate* per limit, learned between two refusals (version 0.1). It has the fewest 429s in a steady state,

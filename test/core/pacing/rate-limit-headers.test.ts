@@ -98,7 +98,7 @@ describe('which limit refused', () => {
     assert.equal(isRequestsBound({ 'x-ratelimit-limit-requests': '100', 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-reset-tokens': '1' }), true)
   })
 
-  test('else that of tokens, also when nobody says', () => {
+  test('else that of tokens, also when no header says', () => {
     const resets = { 'x-ratelimit-reset-requests': '1', 'x-ratelimit-reset-tokens': '1' }
     assert.equal(isRequestsBound({ ...resets, 'x-ratelimit-remaining-requests': '5', 'x-ratelimit-remaining-tokens': '0' }), false)
     assert.equal(isRequestsBound({ ...resets, 'x-ratelimit-remaining-requests': '1' }), false)

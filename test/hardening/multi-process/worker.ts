@@ -11,6 +11,8 @@ const CONCURRENCY = 6
 async function work({ id, requests, backends }: WorkerOrder): Promise<WorkerReport> {
   const balancer = install({
     backends: backends.map(([name, url, priority]) => ({ name, url, priority, apiKey: keyOf(id, name) })), logger: false, maxWaitMs: 5_000, retryBudget: { ratio: 1, minPerSecond: 100 },
+    // A probe reaches a server, which counts it, but is no caller's request.
+    probe: false,
   })
   const statuses: Record<string, number> = {}
   let left = requests

@@ -163,7 +163,7 @@ check('failover: each backend gets its own credential and path, and the caller\'
 // nodejs/undici#5500: the fetch of Node 20 and 22 repeats a content-length that the caller set, and undici 7 and 8 do not take that.
 const OWN_LENGTH_IS_REPEATED = !nodeIs('24.0.0')
 
-check(`known defect${OWN_LENGTH_IS_REPEATED ? '' : ', not here'}: a bare Agent refuses native fetch with a content-length that the caller set; the balancer mends it`, async (t) => {
+check(`known defect${OWN_LENGTH_IS_REPEATED ? '' : ', not here'}: a bare Agent refuses native fetch with a content-length that the caller set; the balancer fixes it`, async (t) => {
   const [busy, free] = [await serve(t, throttles()), await serve(t, says('free'))]
   const init = { method: 'POST', body: 'abc', headers: { 'content-length': '3' } }
   const alone = await bare(bareAgent(t), () => fetch(free.url, init).then((response) => response.text(), (error) => error.cause.message))

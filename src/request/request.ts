@@ -16,8 +16,8 @@ import { BalancerClosedError } from '../errors.js'
 import type { ActiveRequests } from './active-requests.js'
 import { AttemptHandler, ModernAttemptHandler, type AttemptOwner, type Blame, type Inner } from './attempt.js'
 import { adaptCaller, Progress, StableController, type Caller } from './caller.js'
+import { FairTimer, isDeadlineError, makeDeadlineError, readSdkPatienceMs } from './clock.js'
 import { answerIn, endOf, isCallersFault, isClosedConnection, toError, wasServedBefore, type ErrorAnswer } from './failure.js'
-import { DeadlineError, FairTimer, readSdkPatienceMs } from './clock.js'
 import { KeptAnswer, SyntheticResponse, throttledAnswer } from './own-answers.js'
 import { OutgoingRequest } from './rewrite.js'
 import type { Route } from './route.js'
@@ -201,7 +201,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   }
 
   onFailure(handler: AttemptHandler, error: Error, blame: Blame): void {
-    const isTooLate = error instanceof DeadlineError
+    const isTooLate = isDeadlineError(error)
     if (isTooLate || blame === 'caller' || this.#aborted || this.#request.body.error !== undefined || isCallersFault(error)) {
       this.settle(handler, handler.wasConnected ? 'aborted' : 'unsent')
       if (!isTooLate) return this.#fail(error)
@@ -297,8 +297,8 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   /** `deadlineMs` is over. One that waits is woken by the pool. */
   #expire(deadlineMs: number): void {
-    if (this.#current !== undefined) this.#current.cancel(new DeadlineError(deadlineMs))
-    else if (this.attempts === 0 && this.waitingSince === undefined) this.#fail(new DeadlineError(deadlineMs)) // its body is being read
+    if (this.#current !== undefined) this.#current.cancel(makeDeadlineError(deadlineMs))
+    else if (this.attempts === 0 && this.waitingSince === undefined) this.#fail(makeDeadlineError(deadlineMs)) // its body is being read
   }
 
   /** The best that there is: this error, else the last answer. */

@@ -38,7 +38,6 @@ const LEAST_ANSWERS = 10
  * second is quick.
  */
 const QUICK_MS = 100
-const QUICK = Math.log(QUICK_MS)
 
 /** Chance alone makes equals differ by so much. */
 const TOLERANCE = 1.25

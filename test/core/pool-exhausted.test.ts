@@ -65,6 +65,21 @@ describe('nothing available', () => {
       assert.equal(kit.send().backend.name, 'a')
     })
 
+    test('also for a model that it was never asked for, but not where it is back within a second', () => {
+      const kit = new PoolKit([backend('a', 1), backend('b', 2)])
+      kit.setChance(0)
+      const other = kit.send(new TestRequest({ scope: 'other' }))
+      kit.settle(other, 'connection')
+      kit.throttle('', 30_000)
+      const told = kit.acquire()
+      assert.ok(told.kind === 'reject' && told.retryAfterMs <= 255, JSON.stringify(told))
+      kit.system.advance(250)
+      const attempt = kit.send(new TestRequest({ scope: 'other' }))
+      kit.system.advance(8_000)
+      kit.settle(attempt, 'connection')
+      assert.equal(kit.send().backend.name, 'a')
+    })
+
     test('a request that has failed there is told when to come back', () => {
       const kit = hung()
       const request = new TestRequest()

@@ -106,9 +106,10 @@ export class Ring {
   remove(tokens: number, sentAt: number, now: number): void {
     this.#expire(now)
     if (sentAt <= this.#leftUntil) return
-    let slot = -1
-    for (let k = this.#size - 1; k >= 0 && this.#lastAt[this.#at(k)]! >= sentAt; k--) slot = this.#at(k) // `k` is below the size
-    if (slot < 0) return
+    // It is in the window still, so one of the slots has it: the first whose last is no older.
+    let k = this.#size - 1
+    while (k > 0 && this.#lastAt[this.#at(k - 1)]! >= sentAt) k--
+    const slot = this.#at(k)
     this.#requests[slot]!--
     this.#tokens[slot]! -= tokens
     this.#take(1, tokens)

@@ -53,7 +53,7 @@ export type Health = Available | Ejected | Probing
  * - `failed`: 408, 5xx, a timeout: one may be the request's own fault, the second in a row hardly is.
  * - `unreachable`: no connection, or one that broke off before an answer; `local`: the same, where our own machine may be the reason.
  * - `abandoned`: callers gave up waiting for it.
- * - `misconfigured`: it refused the credential that we have for it; `credential`: the function that should give one failed.
+ * - `misconfigured`: it refused the fixed credential that we have for it; `credential`: the function that gives it failed, or gave one that was refused.
  */
 export type EjectionReason = OutReason
 

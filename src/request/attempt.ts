@@ -70,6 +70,8 @@ export class AttemptHandler implements LegacyHandler, Steered {
   phase: AttemptPhase = 'waiting'
   /** undici has put the request on a connection. */
   wasConnected = false
+  /** It did so as soon as it was given it: the connection was there, and had served before. */
+  wasReused = false
   // Not there at all where the caller's handler has none: see the constructor.
   declare onBodySent?: (chunk: Uint8Array | string) => void
   declare onRequestSent?: () => void
@@ -113,7 +115,9 @@ export class AttemptHandler implements LegacyHandler, Steered {
     // Given up while the credential was fetched.
     if (this.phase !== 'waiting') return true
     try {
-      return inner.dispatch(request.make(this.attempt.backend, credential, inner.isMockActive), this)
+      const result = inner.dispatch(request.make(this.attempt.backend, credential, inner.isMockActive), this)
+      this.wasReused = this.wasConnected
+      return result
     } catch (error) {
       // The dispatcher threw: it does not take the request as it is, and another backend would not help.
       this.#inCallback = true

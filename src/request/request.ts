@@ -188,7 +188,10 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     if (next === undefined) return this.#fail(error)
     this.#lastError = error
     this.#current = undefined
-    this.#proceed(next)
+    // undici is about to connect anew: asked for the same origin from inside its callback it does so twice, and forgets one of the sockets.
+    const isSameOrigin = next.kind === 'send' && next.backend.origin === handler.attempt.backend.origin
+    if (isSameOrigin) queueMicrotask(() => { this.#proceed(next) })
+    else this.#proceed(next)
   }
 
   /** @returns where the request goes next; undefined: nowhere. */
@@ -207,8 +210,8 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     return createsState ? this.#context.pool.surface(this, 'creates-state') : this.#acquireNext()
   }
 
-  #isStale({ attempt }: AttemptHandler, error: Error): boolean {
-    return wasServedBefore(error) || this.#inner.connectedSince?.(attempt.backend.origin, attempt.startedAt) === false
+  #isStale({ attempt, wasReused }: AttemptHandler, error: Error): boolean {
+    return wasReused || wasServedBefore(error) || this.#inner.connectedSince?.(attempt.backend.origin, attempt.startedAt) === false
   }
 
   /** An interceptor further in has made an error of an answer. It means what it would have meant, and the caller gets the error for it. */

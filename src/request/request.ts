@@ -14,14 +14,14 @@ import { toScopeName } from '../core/scopes.js'
 import type { AttemptEnd, System } from '../core/types.js'
 import { BalancerClosedError } from '../errors.js'
 import type { ActiveRequests } from './active-requests.js'
-import { AttemptHandler, ModernAttemptHandler, type AttemptOwner, type Blame, type Inner } from './attempt.js'
+import { AttemptHandler, ModernAttemptHandler, type AttemptOwner, type Blame } from './attempt.js'
 import { adaptCaller, Progress, StableController, type Caller } from './caller.js'
 import { FairTimer, isDeadlineError, makeDeadlineError, readSdkPatienceMs } from './clock.js'
 import { answerIn, endOf, isCallersFault, isClosedConnection, toError, wasServedBefore, type ErrorAnswer } from './failure.js'
 import { KeptAnswer, SyntheticResponse, throttledAnswer } from './own-answers.js'
 import { OutgoingRequest } from './rewrite.js'
 import type { Route } from './route.js'
-import { errors, type AnyHandler, type AnyHeaders, type DispatchOptions, type ParsedHeaders } from './undici.js'
+import { errors, type AnyHandler, type AnyHeaders, type DispatchOptions, type Inner, type ParsedHeaders } from './undici.js'
 
 /**
  * A server that closes what is idle may close several connections at once, and what is sent once more may meet the next of them. So
@@ -148,8 +148,6 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     return handler.send(this.#inner, this.#request)
   }
 
-  // What an attempt reports.
-
   onResponseStarted(): void {
     if (!this.#responseStarted) this.callerHandler.onResponseStarted?.()
     this.#responseStarted = true
@@ -213,7 +211,10 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     if (next === undefined) return this.#fail(error)
     this.#lastError = error
     this.#current = undefined
-    this.#proceed(next)
+    // undici is about to connect anew: asked for the same origin from inside its callback it does so twice, and forgets one of the sockets.
+    const isSameOrigin = next.kind === 'send' && next.backend.origin === handler.attempt.backend.origin
+    if (isSameOrigin) queueMicrotask(() => { this.#proceed(next) })
+    else this.#proceed(next)
   }
 
   /** @returns where the request goes next; undefined: nowhere. */
@@ -232,11 +233,11 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     return createsState ? this.#context.pool.surface(this, 'creates-state') : this.#acquireNext()
   }
 
-  #isStale({ attempt }: AttemptHandler, error: Error): boolean {
-    if (!isClosedConnection(error)) return false
+  #isStale({ attempt, wasReused }: AttemptHandler, error: Error): boolean {
     const isNew = this.#inner.connectedSince?.(attempt.backend.origin, attempt.startedAt)
-    // The new connection is this request's own where it is alone: then all that was read is of this answer.
-    return isNew === false || (wasServedBefore(error) && !(isNew === true && attempt.target.inFlight <= 1))
+    // A new connection is this request's own where it is alone: then all that was read is of this answer.
+    const hasServed = wasReused || isNew === false || (wasServedBefore(error) && !(isNew === true && attempt.target.inFlight <= 1))
+    return hasServed && isClosedConnection(error)
   }
 
   /** An interceptor further in has made an error of an answer. It means what it would have meant, and the caller gets the error for it. */
@@ -269,8 +270,6 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     this.#context.pool.settle(handler.attempt, end, this.system.now())
   }
 
-  // What the pool and the caller say.
-
   /** The pool: the turn of this waiting request has come, or its wait is over. */
   wake(): void {
     if (this.#ended) return
@@ -292,8 +291,6 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     else this.#current.cancel(reason)
     this.#fail(reason)
   }
-
-  // Ends.
 
   /** `deadlineMs` is over. One that waits is woken by the pool. */
   #expire(deadlineMs: number): void {

@@ -161,16 +161,16 @@ export class Backend extends Condition {
     return limits === undefined || this.#declared === undefined ? 0 : this.#declared.waitMs(limits, this.inFlight, bodyBytes, now)
   }
 
-  /** An attempt begins. @returns what it costs of a declared limit of tokens. */
+  /** An attempt begins. @returns what it costs of a declared limit of tokens; -1 where none is declared, and nothing is counted. */
   sent(bodyBytes: number, now: number): number {
     this.inFlight++
-    if (this.config.limits === undefined) return 0
+    if (this.config.limits === undefined) return -1
     return (this.#declared ??= new Declared()).sent(bodyBytes, now)
   }
 
   /** It counts towards no limit. */
   undone(cost: number, sentAt: number, now: number): void {
-    this.#declared?.undone(cost, sentAt, now)
+    if (cost >= 0) this.#declared?.undone(cost, sentAt, now)
   }
 
   /** Its body has ended. */

@@ -24,8 +24,11 @@ const SURPRISES = 2
 const SURPRISING = 2
 const LEAST_DEVIATION = 0.1
 
-/** In milliseconds. A slow backend is rarely asked, and known to have recovered by its last answers: beside a faster one what is ten seconds old counts a third. */
+/** In milliseconds. A slow backend is rarely asked, and known to have recovered by its last answers: beside a faster one what is ten seconds old counts for half. */
 const MEMORY_MS = 10_000
+
+/** What an answer counts for at most, in usual times. */
+const MOST_TIMES = 5
 
 /** Before so many answers nothing is known. */
 const LEAST_ANSWERS = 10
@@ -35,7 +38,6 @@ const LEAST_ANSWERS = 10
  * second is quick.
  */
 const QUICK_MS = 100
-const QUICK = Math.log(QUICK_MS)
 
 /** Chance alone makes equals differ by so much. */
 const TOLERANCE = 1.25
@@ -58,6 +60,7 @@ export const SIZE_CLASSES = SIZES.length + 1
 /** What is known of one size of requests. */
 class Usual {
   answers = 0
+  /** In milliseconds; NaN while too little is known. */
   ms = NaN
   /** As it was, be it ever so quick; NaN before there were enough. */
   get exactMs(): number {
@@ -65,34 +68,36 @@ class Usual {
   }
 
   #exactMean = 0
-  // Of logarithms, since times to headers are lognormal, and one answer of a minute is one answer.
   #mean = 0
+  /** As a part of the mean. */
   #deviation = 0
   /** In a row, above the range; below it where negative. */
   #surprises = 0
   #answeredAt = -Infinity
 
   observe(latencyMs: number, now: number): void {
-    const time = latencyMs > QUICK_MS ? Math.log(latencyMs) : QUICK
     this.answers++
-    const difference = this.answers === 1 ? 0 : time - this.#mean
-    const share = this.answers < LEAST_ANSWERS || difference === 0 ? 1 / this.answers : this.#shareOf(difference, now)
-    const deviation = Math.min(Math.abs(difference), this.answers < LEAST_ANSWERS ? Infinity : SURPRISING * Math.max(LEAST_DEVIATION, this.#deviation))
-    this.#mean = this.answers === 1 ? time : this.#mean + difference * share
-    this.#deviation += (deviation - this.#deviation) * Math.max(NEWEST_SHARE, 1 / this.answers)
-    if (difference === 0) this.#surprises = 0
+    const isNew = this.answers < LEAST_ANSWERS
+    if (this.answers === 1) this.#mean = Math.max(QUICK_MS, latencyMs)
+    // One answer of a minute is one answer: it counts as several times the usual at most.
+    const time = Math.max(QUICK_MS, Math.min(latencyMs, MOST_TIMES * this.#mean))
+    const part = (time - this.#mean) / this.#mean
+    const range = SURPRISING * Math.max(LEAST_DEVIATION, this.#deviation)
+    const share = isNew ? 1 / this.answers : this.#shareOf(part, range, now)
+    this.#mean += part * share * this.#mean
+    this.#deviation += ((isNew ? Math.abs(part) : Math.min(Math.abs(part), range)) - this.#deviation) * Math.max(NEWEST_SHARE, 1 / this.answers)
     this.#answeredAt = now
-    this.#exactMean += (latencyMs - this.#exactMean) * Math.max(NEWEST_SHARE, 1 / this.answers)
-    // What is quick is as quick as before, mostly: nothing to reckon then.
-    if (this.answers >= LEAST_ANSWERS && (difference !== 0 || Number.isNaN(this.ms))) this.ms = Math.exp(this.#mean)
+    const exact = this.answers === 1 ? latencyMs : Math.min(latencyMs, MOST_TIMES * Math.max(1, this.#exactMean))
+    this.#exactMean += (exact - this.#exactMean) * Math.max(NEWEST_SHARE, 1 / this.answers)
+    if (!isNew) this.ms = this.#mean
   }
 
-  #shareOf(difference: number, now: number): number {
-    const isSurprise = Math.abs(difference) > SURPRISING * Math.max(LEAST_DEVIATION, this.#deviation)
-    const side = Math.sign(difference)
-    this.#surprises = !isSurprise ? 0 : Math.sign(this.#surprises) === side ? this.#surprises + side : side
+  #shareOf(part: number, range: number, now: number): number {
+    const side = part > range ? 1 : part < -range / (1 + range) ? -1 : 0
+    this.#surprises = side === 0 ? 0 : this.#surprises * side > 0 ? this.#surprises + side : side
     if (Math.abs(this.#surprises) >= SURPRISES) return SURPRISE_SHARE
-    return side > 0 ? NEWEST_SHARE : Math.max(NEWEST_SHARE, 1 - Math.exp((this.#answeredAt - now) / MEMORY_MS))
+    const passed = now - this.#answeredAt
+    return part > 0 ? NEWEST_SHARE : Math.max(NEWEST_SHARE, passed / (passed + MEMORY_MS))
   }
 }
 

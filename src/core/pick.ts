@@ -235,7 +235,7 @@ function collectCandidates(
         found.add(position, backend.config.weight * shareOf(state, request, ready, now))
         continue
       }
-      const testMs = state.pacer?.testMs(now) ?? 0
+      const testMs = state.pacer!.testMs(now) // where something is felt, it is there
       if (testMs > 0) found.hold(position, feltMs, testMs)
       else if (test < 0) test = position
     }
@@ -246,8 +246,9 @@ function collectCandidates(
 
 /** Milliseconds until a backend that this request has tried is open to it again: only after a wait, when its cooldown or backoff is over. */
 function reopensIn(tried: Attempt, request: PoolRequest, canWait: boolean, now: number): number {
-  if (request.waitingSince !== undefined) return Math.max(0, (tried.reopensAt ?? now) - now)
-  if (canWait) return Math.max(AT_ONCE_MS, (tried.reopensAt ?? now) - now)
+  const reopensMs = tried.reopensAt! - now // written down with every attempt that was tried
+  if (request.waitingSince !== undefined) return Math.max(0, reopensMs)
+  if (canWait) return Math.max(AT_ONCE_MS, reopensMs)
   return tried.outcome === 'throttled' ? AT_ONCE_MS : Infinity
 }
 

@@ -234,9 +234,8 @@ export class Pool {
   }
 
   #wait(request: PoolRequest, scope: Scope, patienceMs: number, soonestMs: number, now: number): Acquisition {
-    request.waitingSince ??= now
-    // To one that waits backends are open again that are closed to one that does not: then it is looked after at once.
-    this.#queues.enter(scope.queue, request, now + patienceMs, soonestMs === Infinity ? now : now + soonestMs, now)
+    const since = request.waitingSince ??= now
+    this.#queues.enter(scope.queue, request, since, now + patienceMs, now + soonestMs, now)
     if (this.#listener.hears('waiting')) this.#listener.tell('waiting', { request, queueLength: this.#queues.size })
     return WAIT
   }

@@ -62,8 +62,7 @@ export class Queue {
   }
 
   /** In the order in which they began to wait: whoever comes back refused takes its old place, and is not refused again and again. */
-  push(request: PoolRequest, deadline: number, now: number): Waiter {
-    const since = request.waitingSince ?? now
+  push(request: PoolRequest, since: number, deadline: number, now: number): Waiter {
     let previous = this.#tail
     while (previous !== undefined && previous.since > since) previous = previous.previous
     const next = previous === undefined ? this.head : previous.next
@@ -79,7 +78,6 @@ export class Queue {
 
   /** The waiter keeps its own `next`, so that a walk that stands on it can go on. */
   remove(waiter: Waiter): void {
-    if (!waiter.isQueued) return
     waiter.isQueued = false
     if (waiter.previous === undefined) this.head = waiter.next
     else waiter.previous.next = waiter.next
@@ -133,9 +131,9 @@ export class Queues {
   }
 
   /** @param soonestAt monotonic time at which the request's turn may have come. */
-  enter(queue: Queue, request: PoolRequest, deadline: number, soonestAt: number, now: number): void {
+  enter(queue: Queue, request: PoolRequest, since: number, deadline: number, soonestAt: number, now: number): void {
     this.size++
-    this.#waiters.set(request, queue.push(request, deadline, now))
+    this.#waiters.set(request, queue.push(request, since, deadline, now))
     this.#queues.add(queue)
     this.wakeBy(Math.min(soonestAt, deadline), now)
   }

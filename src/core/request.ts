@@ -84,8 +84,8 @@ export class Attempt implements Undecided {
   wasUnconnected = false
   /** Monotonic time from which the backend is open again to the request, where that waits. */
   reopensAt: number | undefined = undefined
-  /** What it costs of a declared limit of tokens. */
-  declaredCost = 0
+  /** What it costs of a declared limit of tokens; -1 where it is not counted. */
+  declaredCost = -1
   // The pacer's own.
   cost = 0
   sentRequests = 0

@@ -36,11 +36,18 @@ export class FairTimer implements Timer {
   }
 }
 
+/** Not a class of its own: undici's errors take those of a derived class, and of the class itself, for the same. */
+const deadlineErrors = new WeakSet<Error>()
+
 /** `deadlineMs` is over. */
-export class DeadlineError extends errors.HeadersTimeoutError {
-  constructor(deadlineMs: number) {
-    super(`No backend sent response headers within deadlineMs (${deadlineMs} ms).`)
-  }
+export function makeDeadlineError(deadlineMs: number): Error {
+  const error = new errors.HeadersTimeoutError(`No backend sent response headers within deadlineMs (${deadlineMs} ms).`)
+  deadlineErrors.add(error)
+  return error
+}
+
+export function isDeadlineError(error: Error): boolean {
+  return deadlineErrors.has(error)
 }
 
 /** Waits for a credential that has to be fetched, as long as that may take. @returns what gives it up. */

@@ -46,6 +46,14 @@ export function wasServedBefore(error: Error): boolean {
   return typeof bytesRead === 'number' && bytesRead >= SHORTEST_ANSWER_BYTES
 }
 
+/** How a connection ends that the other side has closed. What is no HTTP is an answer, of a kind: the server has seen the request. */
+const CLOSED = new Set(['ECONNRESET', 'EPIPE', 'ECONNABORTED', 'UND_ERR_SOCKET'])
+
+export function isClosedConnection(error: Error): boolean {
+  // "bad response" and "bad upgrade" have the same code.
+  return CLOSED.has(codeOf(error)) && !error.message.startsWith('bad ')
+}
+
 /** The answer inside an error; undefined where none is. */
 export function answerIn(error: Error): ErrorAnswer | undefined {
   if (!ANSWERS.has(codeOf(error))) return undefined

@@ -16,8 +16,8 @@ import { BalancerClosedError } from '../errors.js'
 import type { ActiveRequests } from './active-requests.js'
 import { AttemptHandler, ModernAttemptHandler, type AttemptOwner, type Blame, type Inner } from './attempt.js'
 import { adaptCaller, Progress, StableController, type Caller } from './caller.js'
-import { answerIn, endOf, isCallersFault, toError, wasServedBefore, type ErrorAnswer } from './failure.js'
-import { DeadlineError, FairTimer, readSdkPatienceMs } from './clock.js'
+import { FairTimer, isDeadlineError, makeDeadlineError, readSdkPatienceMs } from './clock.js'
+import { answerIn, endOf, isCallersFault, isClosedConnection, toError, wasServedBefore, type ErrorAnswer } from './failure.js'
 import { KeptAnswer, SyntheticResponse, throttledAnswer } from './own-answers.js'
 import { OutgoingRequest } from './rewrite.js'
 import type { Route } from './route.js'
@@ -201,7 +201,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   }
 
   onFailure(handler: AttemptHandler, error: Error, blame: Blame): void {
-    const isTooLate = error instanceof DeadlineError
+    const isTooLate = isDeadlineError(error)
     if (isTooLate || blame === 'caller' || this.#aborted || this.#request.body.error !== undefined || isCallersFault(error)) {
       this.settle(handler, handler.wasConnected ? 'aborted' : 'unsent')
       if (!isTooLate) return this.#fail(error)
@@ -233,7 +233,10 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   }
 
   #isStale({ attempt }: AttemptHandler, error: Error): boolean {
-    return wasServedBefore(error) || this.#inner.connectedSince?.(attempt.backend.origin, attempt.startedAt) === false
+    if (!isClosedConnection(error)) return false
+    const isNew = this.#inner.connectedSince?.(attempt.backend.origin, attempt.startedAt)
+    // The new connection is this request's own where it is alone: then all that was read is of this answer.
+    return isNew === false || (wasServedBefore(error) && !(isNew === true && attempt.target.inFlight <= 1))
   }
 
   /** An interceptor further in has made an error of an answer. It means what it would have meant, and the caller gets the error for it. */
@@ -294,8 +297,8 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   /** `deadlineMs` is over. One that waits is woken by the pool. */
   #expire(deadlineMs: number): void {
-    if (this.#current !== undefined) this.#current.cancel(new DeadlineError(deadlineMs))
-    else if (this.attempts === 0 && this.waitingSince === undefined) this.#fail(new DeadlineError(deadlineMs)) // its body is being read
+    if (this.#current !== undefined) this.#current.cancel(makeDeadlineError(deadlineMs))
+    else if (this.attempts === 0 && this.waitingSince === undefined) this.#fail(makeDeadlineError(deadlineMs)) // its body is being read
   }
 
   /** The best that there is: this error, else the last answer. */

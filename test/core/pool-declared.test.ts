@@ -86,6 +86,22 @@ test('a limit of tokens per minute counts prompts and as much again for the outp
   assert.equal(ask(0), 'a')
 })
 
+test('what went out before a limit was declared is not taken back from it', () => {
+  const kit = new PoolKit([backend('a', 1), backend('b', 2)], { retryBudget: { ratio: 1, minPerSecond: 100 } })
+  const before = kit.send()
+  kit.update([backend('a', 1, { limits: { requestsPerMinute: 2 } }), backend('b', 2)])
+  kit.send()
+  kit.answer(before, 500)
+  assert.deepEqual(kit.count(3), { a: 1, b: 2 })
+})
+
+test('a request of unknown size costs what others usually do', () => {
+  const kit = limited({ tokensPerMinute: 1_000 })
+  for (const bodyBytes of [400, 400, 0, 0]) assert.equal(kit.send(new TestRequest({ bodyBytes })).backend.name, 'a')
+  assert.equal(kit.send(new TestRequest({ bodyBytes: 1_600 })).backend.name, 'b')
+  assert.equal(kit.send(new TestRequest({ bodyBytes: 0 })).backend.name, 'a')
+})
+
 test('without a limit in an update there is none any more', () => {
   const kit = limited({ requestsPerMinute: 1 })
   kit.send()

@@ -65,6 +65,21 @@ describe('nothing available', () => {
       assert.equal(kit.send().backend.name, 'a')
     })
 
+    test('also for a model that it was never asked for, but not where it is back within a second', () => {
+      const kit = new PoolKit([backend('a', 1), backend('b', 2)])
+      kit.setChance(0)
+      const other = kit.send(new TestRequest({ scope: 'other' }))
+      kit.settle(other, 'connection')
+      kit.throttle('', 30_000)
+      const told = kit.acquire()
+      assert.ok(told.kind === 'reject' && told.retryAfterMs <= 255, JSON.stringify(told))
+      kit.system.advance(250)
+      const attempt = kit.send(new TestRequest({ scope: 'other' }))
+      kit.system.advance(8_000)
+      kit.settle(attempt, 'connection')
+      assert.equal(kit.send().backend.name, 'a')
+    })
+
     test('a request that has failed there is told when to come back', () => {
       const kit = hung()
       const request = new TestRequest()
@@ -268,4 +283,19 @@ describe('the retry budget of a pool', () => {
     kit.settle(kit.send(third), 'connection')
     assert.notEqual(kit.acquire(third).kind, 'surface')
   })
+})
+
+test('beyond all places that are known callers are told the longest promise, also where a backend may be asked at once', () => {
+  const kit = new PoolKit([backend('a')])
+  kit.setChance(0)
+  const told: number[] = []
+  for (let caller = 0; caller < 800; caller++) {
+    const request = new TestRequest()
+    kit.answer(kit.send(request), 429, { 'retry-after-ms': '0' })
+    const refused = kit.acquire(request)
+    told.push(refused.kind === 'reject' ? refused.retryAfterMs : NaN)
+  }
+  // One place after the other, 100 ms apart, up to 15 s from now.
+  assert.deepEqual([told[0], told.at(-1)], [1, 15_000])
+  assert.deepEqual(told, [...told].sort((a, b) => a - b))
 })

@@ -140,7 +140,7 @@ export class Level {
     }
     if (!(this.#rate > 0)) return
     const told = belowAt + (sentNow - sent) / this.#rate
-    this.#belowAt = this.#belowAt === -Infinity ? told : this.#belowAt + (told - this.#belowAt) * Math.exp((at - now) / REPORT_MEMORY_MS)
+    this.#belowAt = this.#belowAt === -Infinity ? told : this.#belowAt + (told - this.#belowAt) * keepOf((now - at) / REPORT_MEMORY_MS)
   }
 
   /** A ratio of decayed sums: a mean of ratios overestimates by 15 %, for short spans with a lucky backlog count too much. */
@@ -150,6 +150,11 @@ export class Level {
     this.#spanSum = this.#spanSum * keep + span
     this.#rate = this.#costSum / this.#spanSum
   }
+}
+
+/** e to the minus x; what is quick is nearly all of it, and costs no logarithm. */
+function keepOf(x: number): number {
+  return x < 0.02 ? 1 - x : Math.exp(-x)
 }
 
 /** A part nearer to full or empty tells nothing of a bucket's size: utilization has one decimal, times are whole milliseconds. */

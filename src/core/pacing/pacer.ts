@@ -73,6 +73,8 @@ export class Pacer {
   #meanBytes = 0
   /** Its answers tell of our quota: a refusal that does not is about something else. */
   #tellsOfQuota = false
+  /** Nothing was told yet, and nothing is felt: for most backends, most of the time. */
+  #isBlank = true
   /** Tests that are not decided yet. */
   #tests = 0
 
@@ -83,30 +85,27 @@ export class Pacer {
 
   /** Milliseconds until the levels that the backend reports have room; 0: now. May refuse. */
   toldMs(bodyBytes: number, now: number): number {
-    const cost = this.costOf(bodyBytes)
-    const utilization = this.#utilization
-    const isFresh = utilization !== undefined && now - utilization.level.reportedAt <= FRESH_MS
-    return Math.max(
-      isFresh ? utilization.level.waitMs(cost, now) : 0,
-      this.#requestsBucket === undefined ? 0 : this.#requestsBucket.level.waitMs(1, now),
-      this.#tokensBucket === undefined ? 0 : this.#tokensBucket.level.waitMs(cost, now),
-    )
+    if (this.#isBlank) return 0
+    const utilization = this.#utilization?.level
+    let ms = this.#requestsBucket?.level.waitMs(1, now) ?? 0
+    if (this.#tokensBucket !== undefined) ms = Math.max(ms, this.#tokensBucket.level.waitMs(this.costOf(bodyBytes), now))
+    if (utilization !== undefined && now - utilization.reportedAt <= FRESH_MS) ms = Math.max(ms, utilization.waitMs(0, now))
+    return ms
   }
 
   /** Milliseconds until a request of this size is expected to find room by what is only estimated; 0: now. Never refuses. */
   feltMs(bodyBytes: number, now: number): number {
-    const cost = this.costOf(bodyBytes)
-    const utilization = this.#utilization
-    const isOld = utilization !== undefined && now - utilization.level.reportedAt > FRESH_MS
-    return Math.max(
-      isOld ? utilization.level.waitMs(cost, now) : 0,
-      this.#isRequestsTold ? 0 : this.#requests.waitMs(1, now),
-      this.#isTokensTold ? 0 : this.#tokens.waitMs(cost, now),
-    )
+    if (this.#isBlank) return 0
+    const utilization = this.#utilization?.level
+    let ms = this.#isRequestsTold ? 0 : this.#requests.waitMs(1, now)
+    if (!this.#isTokensTold && this.#tokens.isKnown) ms = Math.max(ms, this.#tokens.waitMs(this.costOf(bodyBytes), now))
+    if (utilization !== undefined && now - utilization.reportedAt > FRESH_MS) ms = Math.max(ms, utilization.waitMs(0, now))
+    return ms
   }
 
   /** How far from its limits this scope is, from 0 (at the edge) to 1: weighs equals against each other. */
   room(now: number): number {
+    if (this.#isBlank) return 1
     return Math.min(
       this.#utilization?.level.room(now) ?? 1,
       this.#requestsBucket?.level.isKnown === true ? this.#requestsBucket.level.room(now) : this.#requests.room(now),
@@ -125,6 +124,9 @@ export class Pacer {
     if (bodyBytes > 0) this.#meanBytes += (bodyBytes - this.#meanBytes) * (this.#meanBytes === 0 ? 1 : BODY_SHARE)
     const cost = this.costOf(bodyBytes)
     attempt.cost = cost
+    attempt.sentRequests = this.#sentRequests += 1
+    attempt.sentTokens = this.#sentTokens += cost
+    if (this.#isBlank) return this.#history.send(cost, now)
     attempt.wentFullOfRequests = this.#requests.waitMs(1, now) > 0
     attempt.wentFullOfTokens = this.#tokens.waitMs(cost, now) > 0
     attempt.isTest = attempt.wentFullOfRequests || attempt.wentFullOfTokens || this.feltMs(bodyBytes, now) > 0
@@ -135,12 +137,11 @@ export class Pacer {
     this.#requestsBucket?.level.send(1, this.#random, now)
     this.#tokensBucket?.level.send(cost, this.#random, now)
     this.#utilization?.level.send(cost, this.#random, now)
-    attempt.sentRequests = this.#sentRequests += 1
-    attempt.sentTokens = this.#sentTokens += cost
   }
 
   /** The attempt was not refused: its headers are there, or a refusal would have come by now. Once. */
   admitted(attempt: PacedAttempt): void {
+    if (this.#isBlank) return
     this.#decided(attempt)
     this.#requests.admitted(attempt.requestsCount - this.#undoneRequests, attempt.startedAt, attempt.wentFullOfRequests)
     this.#tokens.admitted(attempt.tokensCount - this.#undoneTokens, attempt.startedAt, attempt.wentFullOfTokens)
@@ -154,6 +155,8 @@ export class Pacer {
     signals.read(headers)
     if (!signals.isQuota) return
     this.#tellsOfQuota = true
+    if (!signals.tellsLevel) return
+    this.#isBlank = false
     if (signals.utilization >= 0) this.#listen(attempt.sentTokens, arrivedAt, (signals.utilization - 1), now)
     this.#listenToBuckets(attempt.sentRequests, attempt.sentTokens, arrivedAt, now)
   }
@@ -164,6 +167,7 @@ export class Pacer {
    */
   refused(attempt: PacedAttempt, headers: ResponseHeaders, waitMs: number | undefined, arrivedAt: number, now: number): void {
     this.undone(attempt, now)
+    this.#isBlank = false
     signals.read(headers)
     // "The system is experiencing high demand": the cooldown obeys it, and there is nothing to learn of our limits.
     const isOfQuota = signals.isQuota || !this.#tellsOfQuota

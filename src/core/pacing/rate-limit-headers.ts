@@ -53,6 +53,11 @@ export class LimiterSignals {
   /** The answer says something of our quota. */
   isQuota = false
 
+  /** It tells how full a bucket is: a utilization, or all of limit, remaining and reset. */
+  get tellsLevel(): boolean {
+    return this.utilization >= 0 || this.requests.isWhole || this.tokens.isWhole
+  }
+
   /** Reads into this object: answers come one at a time, and what one says is used at once. */
   read(headers: ResponseHeaders): this {
     const values = reader.read(headers)

@@ -52,12 +52,14 @@ export type Dimension = typeof REQUESTS | typeof TOKENS
 export class Ring {
   readonly lengthMs: number
   readonly #keptMs: number
+  readonly #widthMs: number
   // Grown as they are needed, so that a scope that is used once is small. A circle of `SLOTS` from `#first` on.
   readonly #lastAt: number[] = []
   readonly #requests: number[] = []
   readonly #tokens: number[] = []
   #first = 0
   #size = 0
+  #newest = 0
   #newestSince = -Infinity
   /** When the last of what has left went out. */
   #leftUntil = -Infinity
@@ -67,6 +69,7 @@ export class Ring {
   constructor(lengthMs: number) {
     this.lengthMs = lengthMs
     this.#keptMs = lengthMs * (1 + WINDOW_MARGIN)
+    this.#widthMs = this.#keptMs / (SLOTS - 1)
   }
 
   /** Nothing is in the window. */
@@ -81,18 +84,19 @@ export class Ring {
   }
 
   add(tokens: number, now: number): void {
-    this.#expire(now)
     this.#requestsSum++
     this.#tokensSum += tokens
     // Slots begin at least this far apart, so that no more than `SLOTS` of them can be alive.
-    if (this.#size > 0 && now - this.#newestSince < this.#keptMs / (SLOTS - 1)) {
-      const newest = this.#at(this.#size - 1)
+    if (this.#size > 0 && now - this.#newestSince < this.#widthMs) {
+      const newest = this.#newest
       this.#lastAt[newest] = now
       this.#requests[newest]!++ // the newest slot is there
       this.#tokens[newest]! += tokens
       return
     }
-    const slot = this.#at(this.#size++)
+    // What has left is only looked for where its place is needed, and where someone asks.
+    this.#expire(now)
+    const slot = this.#newest = this.#at(this.#size++)
     this.#newestSince = this.#lastAt[slot] = now
     this.#requests[slot] = 1
     this.#tokens[slot] = tokens
@@ -102,9 +106,10 @@ export class Ring {
   remove(tokens: number, sentAt: number, now: number): void {
     this.#expire(now)
     if (sentAt <= this.#leftUntil) return
-    let slot = -1
-    for (let k = this.#size - 1; k >= 0 && this.#lastAt[this.#at(k)]! >= sentAt; k--) slot = this.#at(k) // `k` is below the size
-    if (slot < 0) return
+    // It is in the window still, so one of the slots has it: the first whose last is no older.
+    let k = this.#size - 1
+    while (k > 0 && this.#lastAt[this.#at(k - 1)]! >= sentAt) k--
+    const slot = this.#at(k)
     this.#requests[slot]!--
     this.#tokens[slot]! -= tokens
     this.#take(1, tokens)

@@ -147,6 +147,17 @@ describe('what is felt', () => {
     assert.deepEqual(bench.pacer.pace(0).map(({ perSecond }) => perSecond), [0.2])
   })
 
+  test('places come free by the window that is known, or by the later of both', () => {
+    const ofTokens = new Bench()
+    for (let i = 0; i < 3; i++) ofTokens.send()
+    ofTokens.refuse({}, 50_000)
+    assert.deepEqual([60_000, 60_120].map((at) => ofTokens.pacer.placesBy(400, at)), [0, 3])
+    ofTokens.at(2_000).send()
+    ofTokens.refuse(OF_REQUESTS, 10_000)
+    // Four requests are the limit; of the tokens of three, one that came later is there still.
+    assert.deepEqual([12_019, 60_120, 62_120].map((at) => ofTokens.pacer.placesBy(400, at)), [0, 2, 3])
+  })
+
   test('a request whose size is unknown costs what others usually do', () => {
     const bench = new Bench()
     assert.equal(bench.pacer.costOf(0), 1)

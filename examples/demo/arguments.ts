@@ -3,7 +3,7 @@
  * left out is settled here once, so that no other file has a default of its own.
  */
 import { parseArgs } from 'node:util'
-import { CAPACITY_PER_SECOND } from './scenario.js'
+import { averageLoad, CAPACITY_PER_SECOND, STARTS, type Start } from './scenario.js'
 
 /** What to do, after everything that was given or left out has been settled. */
 export interface Settings {
@@ -16,6 +16,7 @@ export interface Settings {
   /** Calls to start per second. */
   readonly rate: number
   readonly requests: number
+  readonly start: Start
   /** Calls in flight at most. */
   readonly concurrency: number
   readonly maxWaitMs: number
@@ -57,6 +58,8 @@ export function readArguments(argv: readonly string[], env: NodeJS.ProcessEnv): 
   if (values.help) return undefined
   const real = findBackends(values.backends, env)
   const compare = oneOf('compare', values.compare ?? 'standard', ['standard', 'pacing'])
+  const start = oneOf('start', values.start ?? 'steady', STARTS)
+  reject(start === 'outage' && real !== undefined, '--start outage takes the simulated backends out; with real ones it cannot')
   reject(values.unpaced === true && compare === 'pacing', '--unpaced and --compare pacing exclude each other: one of its runs is unpaced')
   reject(values.load !== undefined && real !== undefined, '--load is a share of the simulator\'s capacity; with real backends use --rate')
   reject(values.load !== undefined && values.rate !== undefined, '--load and --rate exclude each other')
@@ -66,7 +69,8 @@ export function readArguments(argv: readonly string[], env: NodeJS.ProcessEnv): 
     target: readTarget(values),
     compare,
     pacing: values.unpaced !== true,
-    ...planAmount(values, real !== undefined, compare),
+    ...planAmount(values, real !== undefined, compare, start),
+    start,
     concurrency: values.concurrency === undefined ? 1000 : wholeNumber('concurrency', values.concurrency),
     maxWaitMs: values['max-wait-ms'] === undefined ? 0 : number('max-wait-ms', values['max-wait-ms'], 0),
     seed: values.seed === undefined ? 1 : wholeNumber('seed', values.seed),
@@ -86,6 +90,7 @@ const OPTIONS = {
   'rate': { type: 'string' },
   'load': { type: 'string' },
   'duration': { type: 'string' },
+  'start': { type: 'string' },
   'concurrency': { type: 'string' },
   'compare': { type: 'string' },
   'unpaced': { type: 'boolean' },
@@ -126,18 +131,20 @@ function readTarget(values: Values): Target {
 }
 
 /** Of requests, rate and duration any two give the third. */
-function planAmount(values: Values, real: boolean, compare: Settings['compare']): { rate: number, requests: number } {
+function planAmount(values: Values, real: boolean, compare: Settings['compare'], start: Start): { rate: number, requests: number } {
   const usual = usualAmount(real, compare)
   const requests = values.requests === undefined ? undefined : wholeNumber('requests', values.requests)
   const seconds = values.duration === undefined ? undefined : number('duration', values.duration)
   const given = readRate(values)
   reject(given !== undefined && requests !== undefined && seconds !== undefined,
     `--requests, --duration and ${values.rate === undefined ? '--load' : '--rate'} are one too many: each follows from the other two`)
-  const rate = given ?? (requests !== undefined && seconds !== undefined ? requests / seconds : usual.rate)
+  const load = averageLoad(start)
+  const rate = given ?? (requests !== undefined && seconds !== undefined ? requests / seconds / load : usual.rate)
   reject(rate > MAX_PER_SECOND, `at most ${MAX_PER_SECOND} calls per second can be started, not ${Math.round(rate)}`)
-  return { rate, requests: requests ?? Math.max(1, Math.round(seconds === undefined ? usual.requests(rate) : rate * seconds)) }
+  return { rate, requests: requests ?? Math.max(1, Math.round(seconds === undefined ? usual.requests(rate * load) : rate * load * seconds)) }
 }
 
+/** `requests`: by the calls per second that there are on average. */
 function usualAmount(real: boolean, compare: Settings['compare']): { rate: number, requests: (rate: number) => number } {
   if (real) return { rate: REAL_PER_SECOND, requests: () => REAL_REQUESTS }
   if (compare === 'pacing') return { rate: 0.8 * CAPACITY_PER_SECOND, requests: (rate) => 60 * rate }
@@ -200,6 +207,11 @@ How much
   --rate N             calls per second; default 2 for real instances
   --load X             instead of --rate: share of the simulator's capacity; default 0.85
   --duration S         seconds in which calls are started; default 9
+  --start KIND         how a run begins; default steady
+                         steady   with the load
+                         burst    idle for as long as 60 calls take to come, then these 60 at once, then the load
+                         ramp     a tenth of the load for a third of the time, then all of it
+                         outage   the simulated backends refuse connections for the first third of the time
   --concurrency N      calls in flight at most; default 1000
   --seed N             arrivals and prompts; default 1
 

@@ -14,6 +14,8 @@ export interface Pool {
   readonly options: BalancerOptions
   /** In the order in which they are preferred. */
   readonly backends: readonly PooledBackend[]
+  /** Takes all backends out (connections are refused), or back in; only a simulator can. */
+  setReachable(isReachable: boolean): Promise<void>
   close(): Promise<void>
 }
 
@@ -33,11 +35,15 @@ export interface PooledBackend {
 export async function openPool(settings: Pick<Settings, 'real' | 'target'>, env: NodeJS.ProcessEnv): Promise<Pool> {
   if (settings.real !== undefined) {
     const options = readRealOptions(settings.real, env)
-    return { options, backends: describeBackends(options), close: () => Promise.resolve() }
+    const setReachable = (): Promise<void> => Promise.reject(new Error('real backends cannot be taken out'))
+    return { options, backends: describeBackends(options), setReachable, close: () => Promise.resolve() }
   }
   const simulator = await AzureSimulator.start({ backends: TOPOLOGY.map((backend) => backend.simulated) })
   const options = simulatedOptions(simulator, settings.target)
-  return { options, backends: describeBackends(options), close: () => simulator.close() }
+  const setReachable = async (isReachable: boolean): Promise<void> => {
+    await Promise.all(simulator.backends.map((backend) => isReachable ? backend.open() : backend.close()))
+  }
+  return { options, backends: describeBackends(options), setReachable, close: () => simulator.close() }
 }
 
 function simulatedOptions(simulator: AzureSimulator, target: Target): BalancerOptions {

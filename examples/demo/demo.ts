@@ -60,7 +60,7 @@ export async function runDemo(
 async function warmUp(pool: Pool, settings: Settings, signal: AbortSignal): Promise<void> {
   const [backend] = pool.backends
   if (backend === undefined) return
-  const calls = planWork({ requests: 8, rate: 1000, seed: settings.seed, responses: settings.target.kind === 'model' })
+  const calls = planWork({ requests: 8, rate: 1000, seed: settings.seed, responses: settings.target.kind === 'model', start: 'steady' })
   const send = createSender(backend, settings.target, () => undefined)
   // What fails here fails in the runs too, and is reported there.
   await Promise.allSettled(calls.map((call) => send(call, signal)))
@@ -94,17 +94,17 @@ function chooseOut(out: string | undefined): string {
   return resolve(out)
 }
 
-function describeWork({ requests, rate, real, seed }: Settings): string {
+function describeWork({ requests, rate, real, seed, start }: Settings): string {
   const where = real === undefined ? 'to simulated Azure OpenAI backends' : 'to real instances'
-  return `${requests} calls at ${Number(rate.toPrecision(3))} per second ${where}, at the same moments in each run (seed ${seed})`
+  return `${requests} calls at ${Number(rate.toPrecision(3))} per second${start === 'steady' ? '' : ` (${start})`} ${where}, at the same moments in each run (seed ${seed})`
 }
 
 function renderReport(runs: readonly RunSummary[], out: string): string {
   return `${renderTable(runs)}\n${renderFailures(runs)}timeline: ${out}\n`
 }
 
-function renderJson({ requests, rate, seed, concurrency, maxWaitMs, target }: Settings, runs: readonly RunSummary[], out: string): string {
-  const settings = { requests, rate, seed, concurrency, maxWaitMs, target }
+function renderJson({ requests, rate, start, seed, concurrency, maxWaitMs, target }: Settings, runs: readonly RunSummary[], out: string): string {
+  const settings = { requests, rate, start, seed, concurrency, maxWaitMs, target }
   return `${JSON.stringify({ settings, runs, timeline: out }, undefined, 2)}\n`
 }
 

@@ -87,16 +87,15 @@ function countBy(words: readonly string[]): Record<string, number> {
 export function renderTable(runs: readonly RunSummary[]): string {
   const rows: string[][] = [['', ...runs.map((run) => run.name)]]
   const add = (label: string, show: (run: RunSummary) => string): void => { rows.push([label, ...runs.map(show)]) }
-  add('requests', (run) => String(run.requests))
-  add('successes', (run) => String(run.successes))
-  add('failures', (run) => String(run.failures))
+  add('calls answered', (run) => formatAnswered(run.successes, run.requests))
+  add('429s from backends', (run) => String(run.throttled))
+  add('429s per success', (run) => run.throttledPerSuccess?.toFixed(3) ?? '-')
+  add('429s seen by the SDK', (run) => String(run.throttledSeen))
+  add('calls failed', (run) => String(run.failures))
   if (runs.some((run) => run.unfinished > 0)) add('unfinished', (run) => String(run.unfinished))
   add('duration', (run) => formatSeconds(run.durationMs))
   add('p50 of successes', (run) => formatMs(run.p50Ms))
   add('p99 of successes', (run) => formatMs(run.p99Ms))
-  add('429s from backends', (run) => String(run.throttled))
-  add('429s per success', (run) => run.throttledPerSuccess?.toFixed(3) ?? '-')
-  add('429s seen by the SDK', (run) => String(run.throttledSeen))
   const divider = rows.length
   for (const backend of listBackends(runs)) {
     add(`calls to ${backend.name} (priority ${backend.priority})`, (run) => {
@@ -114,6 +113,16 @@ export function renderFailures(runs: readonly RunSummary[]): string {
     return kinds.length === 0 ? [] : [`failures of ${name}: ${kinds.map(([kind, count]) => `${count} x ${kind}`).join(', ')}\n`]
   })
   return lines.join('')
+}
+
+/** What the demo is about: how many of the calls that were made were answered. */
+function formatAnswered(answered: number, made: number): string {
+  return `${answered} / ${made}${made === 0 ? '' : ` (${formatShare(answered, made)})`}`
+}
+
+/** In percent, rounded down: 100.0 % are all. */
+export function formatShare(part: number, whole: number): string {
+  return `${(Math.floor(1000 * part / whole) / 10).toFixed(1)} %`
 }
 
 function formatCalls({ calls, successes }: BackendSummary): string {
@@ -146,7 +155,7 @@ function formatMs(ms: number | undefined): string {
 const LIVE_EVERY_MS = 100
 /** Into a pipe or a file: enough to know that it goes on. */
 const LINE_EVERY_MS = 3000
-const BAR = 20
+const BAR = 12
 
 /** Where progress goes; a terminal has `isTTY` and `columns`. */
 export type ProgressStream = Pick<WriteStream, 'write'> & { readonly isTTY?: boolean, readonly columns?: number }
@@ -201,7 +210,7 @@ function describeProgress({ planned, log }: Run): string {
   const failed = ended.filter((call) => call.failure !== undefined).length
   const throttled = log.attempts.filter((attempt) => attempt.status === 429).length
   const seconds = ((log.durationMs ?? log.nowMs()) / 1000).toFixed(1)
-  return `${seconds} s  sent ${log.calls.length}/${planned}  ok ${ended.length - failed}  failed ${failed}  429s ${throttled}`
+  return `${seconds} s  answered ${formatAnswered(ended.length - failed, log.calls.length)}  429s ${throttled}  failed ${failed}  of ${planned}`
 }
 
 function drawBar({ planned, log }: Run): string {

@@ -4,11 +4,12 @@
  * from it.
  */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { install } from '../../src/index.js'
 import { createSender, RunLog, sendAll } from './application.js'
 import type { Settings } from './arguments.js'
-import { openPool, type PooledBackend } from './backends.js'
-import type { PlannedCall } from './scenario.js'
+import { openPool, type Pool, type PooledBackend } from './backends.js'
+import { outageMs, type PlannedCall } from './scenario.js'
 
 /** What is done with the work. */
 interface RunPlan {
@@ -63,9 +64,12 @@ export async function performRun(
   const backends = balancer === undefined ? [first] : pool.backends
   const tap = new WireTap(backends, log)
   try {
+    const outMs = outageMs(settings)
+    if (outMs > 0) await pool.setReachable(false)
     onStart({ plan, planned: work.length, backends, log })
     const send = createSender(first, settings.target, () => { log.throttledSeen += 1 })
-    await sendAll(work, send, log, { concurrency: settings.concurrency, signal })
+    const sent = sendAll(work, send, log, { concurrency: settings.concurrency, signal })
+    await Promise.all([sent, outMs > 0 ? endOutage(pool, outMs, signal) : undefined])
   } finally {
     tap.close()
     await balancer?.uninstall()
@@ -73,8 +77,15 @@ export async function performRun(
   }
 }
 
+async function endOutage(pool: Pool, afterMs: number, signal: AbortSignal): Promise<void> {
+  // An interruption ends the run, and the outage with it.
+  await sleep(afterMs, undefined, { signal }).catch(() => undefined)
+  if (!signal.aborted) await pool.setReachable(true)
+}
+
 /** The part of undici's request object that its diagnostics channels document. */
 interface WireRequest {
+  readonly method: string
   readonly origin: string | URL
   readonly path: string
 }
@@ -124,6 +135,8 @@ class WireTap {
   }
 
   #record(request: WireRequest, status: number | undefined): void {
+    // The balancer's own question whether a backend is there again: no call is behind it.
+    if (request.method === 'HEAD') return
     const { origin } = new URL(request.origin)
     const backend = this.#backends.find((one) => one.origin === origin && request.path.startsWith(`${one.path}/`))
     if (backend !== undefined) this.#log.attempts.push({ atMs: this.#log.nowMs(), backend: backend.name, status })

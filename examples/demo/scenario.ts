@@ -50,6 +50,29 @@ export const TOPOLOGY: readonly DemoBackend[] = [
   },
 ]
 
+/** How a run begins, for what is learned slowly is missed in the beginning. `--help` says what they are. */
+export const STARTS = ['steady', 'burst', 'ramp', 'outage'] as const
+export type Start = (typeof STARTS)[number]
+
+/** Calls at once: more than the three take within their windows, fewer than they take in ten seconds. */
+const BURST = 60
+
+/** The part of a run for which its start lasts: that of a ramp or of an outage. */
+const START_PART = 1 / 3
+
+/** The load before the step of a ramp, as a part of all of it. */
+const RAMP_LOAD = 1 / 10
+
+/** How much of the load is there, on average over a run. */
+export function averageLoad(start: Start): number {
+  return start === 'ramp' ? 1 - START_PART * (1 - RAMP_LOAD) : 1
+}
+
+/** For how long all backends are out, in milliseconds from the first call on. */
+export function outageMs({ start, requests, rate }: { start: Start, requests: number, rate: number }): number {
+  return start === 'outage' ? START_PART * requests / rate * 1000 : 0
+}
+
 /** One call, planned before anything is sent, so that both runs get the same. */
 export interface PlannedCall {
   /** After the start of the run. */
@@ -63,8 +86,18 @@ export const MAX_OUTPUT_TOKENS = 40
 
 const SENTENCE = 'Describe in one sentence why a request that meets a busy backend should go to the next one. '
 
-/** Arrivals without memory (Poisson), prompts of 300 to 900 characters. `responses`: a fifth uses the Responses API. */
-export function planWork(amount: { requests: number, rate: number, seed: number, responses: boolean }): PlannedCall[] {
+interface Amount {
+  readonly requests: number
+  /** Calls per second, once all of the load is there. */
+  readonly rate: number
+  readonly seed: number
+  /** A fifth uses the Responses API. */
+  readonly responses: boolean
+  readonly start: Start
+}
+
+/** Arrivals without memory (Poisson), prompts of 300 to 900 characters. The same calls at every start, at other times. */
+export function planWork(amount: Amount): PlannedCall[] {
   const random = createRandom(amount.seed)
   const calls: PlannedCall[] = []
   let atMs = 0
@@ -78,5 +111,20 @@ export function planWork(amount: { requests: number, rate: number, seed: number,
     })
     atMs += -Math.log(1 - random()) * 1000 / amount.rate
   }
-  return calls
+  const toStart = moveStart(amount, calls)
+  return calls.map((call) => ({ ...call, atMs: toStart(call.atMs) }))
+}
+
+/** When a call starts that would start at some time under a steady load. */
+function moveStart({ start, requests, rate }: Amount, calls: readonly PlannedCall[]): (atMs: number) => number {
+  if (start === 'burst') {
+    // Those who would have come one by one until then come together.
+    const burstAt = calls[Math.min(BURST, calls.length) - 1]?.atMs ?? 0
+    return (atMs) => Math.max(burstAt, atMs)
+  }
+  if (start === 'ramp') {
+    const stepAt = START_PART * requests / rate / averageLoad(start) * 1000
+    return (atMs) => atMs < stepAt * RAMP_LOAD ? atMs / RAMP_LOAD : atMs + stepAt * (1 - RAMP_LOAD)
+  }
+  return (atMs) => atMs
 }

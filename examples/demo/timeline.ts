@@ -3,7 +3,7 @@
  * full, and that calls went on being answered meanwhile. So all runs are cut into slices of time and drawn as one SVG file,
  * without a library and with everything that comes from outside escaped.
  */
-import { isSuccess, summarize } from './report.js'
+import { formatShare, isSuccess, summarize } from './report.js'
 import type { Run } from './run.js'
 
 const WIDTH = 960
@@ -52,7 +52,7 @@ function assignColours(runs: readonly Run[]): Map<string, string> {
 function describeResult(run: Run): string {
   const { requests, successes, throttledPerSuccess, p99Ms } = summarize(run)
   return [
-    `${successes} of ${requests} answered`,
+    `${successes} of ${requests} answered${requests === 0 ? '' : ` (${formatShare(successes, requests)})`}`,
     ...(throttledPerSuccess === undefined ? [] : [`${throttledPerSuccess.toFixed(2)} 429s per success`]),
     ...(p99Ms === undefined ? [] : [`p99 ${Math.round(p99Ms)} ms`]),
   ].join('   ·   ')

@@ -69,12 +69,13 @@ export interface BalancerOptions {
    */
   maxCooldownMs?: number | undefined
   /**
-   * Stay below the limits that backends tell of, instead of running into 429s. Does nothing until one has spoken of limits.
+   * Learn limits, and ask backends first that are expected to have room. Does nothing until one has spoken of limits. What is
+   * only estimated orders backends and holds requests that may wait; it refuses none.
    * @default true
    */
   pacing?: boolean | undefined
   /**
-   * Send less to a backend that answers far slower than it used to, while another can take it.
+   * Send less to a backend that takes more than a quarter longer than the fastest of its equals.
    * @default true
    */
   latencyGuard?: boolean | undefined

@@ -37,6 +37,17 @@ describe('the demo reads its command line', () => {
     assert.deepEqual(amount('--compare pacing'), { rate, requests: Math.round(60 * rate) })
   })
 
+  test('a run starts steadily unless it is said otherwise, and a ramp has fewer calls in the same time', () => {
+    assert.equal(read('').start, 'steady')
+    assert.equal(read('--start outage --compare pacing').start, 'outage')
+    assert.deepEqual(amount('--start burst'), amount(''))
+    assert.deepEqual(amount('--start ramp --rate 10 --duration 10'), { rate: 10, requests: 70 })
+    assert.deepEqual(amount('--start ramp --rate 10 --requests 70'), { rate: 10, requests: 70 })
+    const both = amount('--start ramp --requests 70 --duration 10')
+    assert.ok(Math.abs(both.rate - 10) < 1e-9 && both.requests === 70)
+    assert.equal(read('--start burst --backends pool.json').requests, 20)
+  })
+
   test('real backends get 20 requests at 2 per second unless more is asked for', () => {
     assert.deepEqual(amount('--backends pool.json'), { rate: 2, requests: 20 })
     assert.deepEqual(amount('--backends pool.json --compare pacing'), { rate: 2, requests: 20 })
@@ -82,6 +93,8 @@ describe('the demo reads its command line', () => {
     ['--model=', /--model and --deployment need a name/],
     ['--api-version v1', /--api-version goes with --deployment/],
     ['--backends=', /--backends needs the name of a JSON file/],
+    ['--start fast', /--start must be one of steady, burst, ramp, outage, not 'fast'/],
+    ['--start outage --backends pool.json', /--start outage takes the simulated backends out; with real ones it cannot/],
     ['--quiet --verbose', /--quiet and --verbose exclude each other/],
   ]
   for (const [line, message] of WRONG) {
@@ -91,7 +104,7 @@ describe('the demo reads its command line', () => {
   }
 
   test('the help names every option', () => {
-    const options = ['backends', 'model', 'deployment', 'api-version', 'requests', 'rate', 'load', 'duration', 'concurrency', 'seed',
+    const options = ['backends', 'model', 'deployment', 'api-version', 'requests', 'rate', 'load', 'duration', 'start', 'concurrency', 'seed',
       'compare', 'unpaced', 'max-wait-ms', 'out', 'json', 'quiet', 'verbose', 'help']
     for (const option of options) assert.match(HELP, new RegExp(`^  (-h, )?--${option}\\b`, 'm'))
     const named = [...HELP.matchAll(/^ {2}(?:-h, )?--([a-z-]+)/gm)].map((match) => match[1])

@@ -64,7 +64,7 @@ describe('the demo', { timeout: 60_000, concurrency: 4 }, () => {
   test('prints the table and the place of the timeline, by deployment too, and progress to stderr', async () => {
     const { code, stdout, stderr } = await spawnDemo(['--requests', '3', '--rate', '20', '--deployment', 'chat', '--unpaced'])
     assert.equal(code, 0)
-    assert.match(stdout, /^ +standard +balanced\n-+\nrequests +3 +3\nsuccesses +3 +3\nfailures +0 +0\n/)
+    assert.match(stdout, /^ +standard +balanced\n-+\ncalls answered +3 \/ 3 \(100\.0 %\) +3 \/ 3 \(100\.0 %\)\n429s from backends +0 +0\n/)
     assert.match(stdout, /\n429s per success +0\.000 +0\.000\n/)
     const timeline = /^timeline: (.+)$/m.exec(stdout)?.[1] ?? ''
     assert.ok(existsSync(timeline))
@@ -80,6 +80,29 @@ describe('the demo', { timeout: 60_000, concurrency: 4 }, () => {
     const { code, stdout } = await spawnDemo(args)
     assert.equal(code, 0)
     assert.deepEqual(parseReport(stdout).runs.map((run) => run.name), ['unpaced', 'paced'])
+  })
+
+  test('with an outage at the beginning, calls that may wait are answered all the same', async () => {
+    const out = chooseOut()
+    const args = ['--start', 'outage', '--compare', 'pacing', '--requests', '12', '--duration', '1.5', '--max-wait-ms', '10000']
+    const { code, stdout } = await spawnDemo([...args, '--json', '--quiet', '--out', out])
+    assert.equal(code, 0)
+    for (const { name, requests, successes, backends } of parseReport(stdout).runs) {
+      assert.deepEqual([name, requests, successes], [name, 12, 12])
+      // The first call met backends that were out: on the wire that is a failure, and it was answered all the same.
+      assert.ok(backends.some((backend) => backend.failures > 0), name)
+      assert.equal(backends.reduce((sum, backend) => sum + backend.successes, 0), 12)
+    }
+  })
+
+  test('a burst and a ramp are said in the report and in the picture', async () => {
+    await Promise.all(['burst', 'ramp'].map(async (start) => {
+      const out = chooseOut()
+      const { code, stdout } = await spawnDemo(['--start', start, '--requests', '8', '--duration', '0.2', '--json', '--quiet', '--out', out])
+      assert.equal(code, 0)
+      assert.equal((JSON.parse(stdout) as { settings: { start: string } }).settings.start, start)
+      assert.match(readFileSync(out, 'utf8'), new RegExp(`8 calls at [0-9.]+ per second \\(${start}\\)`))
+    }))
   })
 
   test('runs against real servers from a file, and counts what they counted', async () => {
@@ -172,7 +195,7 @@ describe('the demo', { timeout: 60_000, concurrency: 4 }, () => {
     const { code, stdout, stderr } = await spawnDemo(['--rate', '50', '--duration', '60', '--out', out], {}, (child) => {
       child.stderr?.on('data', (chunk) => {
         if (sent > 0) return
-        sent = Number(/ {2}sent (\d+)\/3000 /.exec(String(chunk))?.[1] ?? 0)
+        sent = Number(/ answered \d+ \/ (\d+) .*of 3000\n/.exec(String(chunk))?.[1] ?? 0)
         if (sent === 0) return
         // Twice, as npm and the terminal both pass it on.
         child.kill('SIGINT')
@@ -181,7 +204,7 @@ describe('the demo', { timeout: 60_000, concurrency: 4 }, () => {
     })
     assert.equal(code, 130, stderr)
     assert.match(stderr, /^stopping; Ctrl-C again exits at once$/m)
-    const reported = Number(/^requests +(\d+)$/m.exec(stdout)?.[1])
+    const reported = Number(/^calls answered +\d+ \/ (\d+) /m.exec(stdout)?.[1])
     assert.ok(reported >= sent && reported < 3000, `${reported} reported, ${sent} sent`)
     assert.doesNotMatch(stdout, /balanced/)
     assert.ok(existsSync(out))

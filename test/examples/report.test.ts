@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { percentile, Progress, renderFailures, renderTable, summarize } from '../../examples/demo/report.js'
+import { formatShare, percentile, Progress, renderFailures, renderTable, summarize } from '../../examples/demo/report.js'
 import { RunLog } from '../../examples/demo/application.js'
 import type { Run } from '../../examples/demo/run.js'
 
@@ -52,21 +52,20 @@ describe('the demo reports', () => {
   test('the table has a column for each run and a row for each backend of any', () => {
     const table = renderTable([summarize(buildRun('standard', ['one'])), summarize(buildRun('balanced', ['one', 'two']))])
     assert.equal(table, `\
-                            standard   balanced
------------------------------------------------
-requests                           4          4
-successes                          2          2
-failures                           1          1
-unfinished                         1          1
-duration                      10.0 s     10.0 s
-p50 of successes              300 ms     300 ms
-p99 of successes             1000 ms    1000 ms
-429s from backends                 1          1
-429s per success               0.500      0.500
-429s seen by the SDK               0          0
------------------------------------------------
-calls to one (priority 1)   5 (2 ok)   3 (1 ok)
-calls to two (priority 2)          -   2 (1 ok)
+                                  standard         balanced
+-----------------------------------------------------------
+calls answered              2 / 4 (50.0 %)   2 / 4 (50.0 %)
+429s from backends                       1                1
+429s per success                     0.500            0.500
+429s seen by the SDK                     0                0
+calls failed                             1                1
+unfinished                               1                1
+duration                            10.0 s           10.0 s
+p50 of successes                    300 ms           300 ms
+p99 of successes                   1000 ms          1000 ms
+-----------------------------------------------------------
+calls to one (priority 1)         5 (2 ok)         3 (1 ok)
+calls to two (priority 2)                -         2 (1 ok)
 `)
   })
 
@@ -74,9 +73,14 @@ calls to two (priority 2)          -   2 (1 ok)
     const log = new RunLog()
     log.durationMs = 5
     const table = renderTable([summarize({ ...buildRun('standard', ['one']), log })])
+    assert.match(table, /^calls answered +0 \/ 0$/m)
     assert.match(table, /^p50 of successes +-$/m)
     assert.match(table, /^429s per success +-$/m)
     assert.doesNotMatch(table, /unfinished/)
+  })
+
+  test('a share is rounded down, so that 100 % are all', () => {
+    assert.deepEqual([formatShare(1999, 2000), formatShare(3, 3), formatShare(0, 3)], ['99.9 %', '100.0 %', '0.0 %'])
   })
 
   test('failures are told by kind', () => {
@@ -87,7 +91,7 @@ calls to two (priority 2)          -   2 (1 ok)
   test('progress changes one line on a terminal, no wider than it is, and writes lines into a pipe', () => {
     const collect = (isTTY: boolean): string => {
       const written: string[] = []
-      const stream = { isTTY, columns: 40, write: (text: string | Uint8Array) => { written.push(String(text)); return true } }
+      const stream = { isTTY, columns: 60, write: (text: string | Uint8Array) => { written.push(String(text)); return true } }
       const progress = new Progress(stream, true)
       progress.start(buildRun('balanced', ['one', 'two']))
       progress.say('stopping')
@@ -95,8 +99,8 @@ calls to two (priority 2)          -   2 (1 ok)
       progress.stop()
       return written.join('')
     }
-    assert.equal(collect(false), 'balanced: a title\nstopping\n  10.0 s  sent 4/4  ok 2  failed 1  429s 1\n')
+    assert.equal(collect(false), 'balanced: a title\nstopping\n  10.0 s  answered 2 / 4 (50.0 %)  429s 1  failed 1  of 4\n')
     const live = collect(true)
-    assert.equal(live, '\r\x1b[2Kstopping\n\r\x1b[2Kbalanced ███████████████░░░░░  10.0 s  \n')
+    assert.equal(live, '\r\x1b[2Kstopping\n\r\x1b[2Kbalanced █████████░░░  10.0 s  answered 2 / 4 (50.0 %)  429\n')
   })
 })

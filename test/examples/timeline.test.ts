@@ -61,7 +61,7 @@ describe('the demo draws a timeline', () => {
       assert.ok(texts.includes(label), `it says '${label}'`)
     }
     assert.match(svg, /@media \(prefers-color-scheme: dark\)/)
-    assert.ok(texts.includes('1 of 2 answered   ·   1.00 429s per success   ·   p99 600 ms'))
+    assert.ok(texts.includes('1 of 2 answered (50.0 %)   ·   1.00 429s per success   ·   p99 600 ms'))
   })
 
   test('names are escaped and no credential is drawn', () => {

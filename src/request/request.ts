@@ -10,7 +10,6 @@ import type { Duplex } from 'node:stream'
 import { isDelivered } from '../core/classify.js'
 import type { Pool } from '../core/pool.js'
 import { PoolRequest, type Acquisition, type Attempt } from '../core/request.js'
-import { toScopeName } from '../core/scopes.js'
 import type { AttemptEnd, System } from '../core/types.js'
 import { BalancerClosedError } from '../errors.js'
 import type { ActiveRequests } from './active-requests.js'
@@ -107,8 +106,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
       this.#fail(toError(error))
       return true
     }
-    const { body } = this.#request
-    const { deadlineMs } = this.#context.current
+    const { body } = this.#request, { deadlineMs } = this.#context.current
     if (this.#ended) return true
     if (deadlineMs !== undefined) this.#deadline = new FairTimer(this.system, () => { this.#expire(deadlineMs) }, deadlineMs)
     this.#startedAt = this.system.now()
@@ -119,7 +117,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   #begin(now: number): boolean {
     if (this.#ended) return true
-    this.scope = toScopeName(this.#request.findScope())
+    this.scope = this.#request.findScope()
     this.bodyBytes = this.#request.body.byteLength
     return this.#proceed(this.#context.pool.acquire(this, now))
   }

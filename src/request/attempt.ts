@@ -23,8 +23,10 @@ export interface Inner {
   readonly takesLegacy: boolean
   /** An undici mock that matches bodies as strings. */
   readonly isMockActive: boolean
-  /** Whether a connection to this origin was made since then (monotonic time); undefined, or not there, where that cannot be known. */
-  readonly connectedSince?: ((origin: string, since: number) => boolean | undefined) | undefined
+  /** Whether it tells when it makes a connection to this origin. Not there where that cannot be known. */
+  tellsConnections?(origin: string): boolean
+  /** The origin that a connection was made to just now, in this very turn: what is sent on it is sent before anything else happens. */
+  readonly justConnected?: string | undefined
 }
 
 /**
@@ -70,13 +72,14 @@ export class AttemptHandler implements LegacyHandler, Steered {
   phase: AttemptPhase = 'waiting'
   /** undici has put the request on a connection. */
   wasConnected = false
-  /** It did so as soon as it was given it: the connection was there, and had served before. */
-  wasReused = false
   // Not there at all where the caller's handler has none: see the constructor.
   declare onBodySent?: (chunk: Uint8Array | string) => void
   declare onRequestSent?: () => void
 
   protected readonly owner: AttemptOwner
+  #inner: Inner | undefined
+  /** The connection was made for this attempt. */
+  #isNew = false
   #abort: ((reason?: Error) => void) | undefined
   #resume: (() => void) | undefined
   #cancelled: Error | undefined
@@ -115,9 +118,8 @@ export class AttemptHandler implements LegacyHandler, Steered {
     // Given up while the credential was fetched.
     if (this.phase !== 'waiting') return true
     try {
-      const result = inner.dispatch(request.make(this.attempt.backend, credential, inner.isMockActive), this)
-      this.wasReused = this.wasConnected
-      return result
+      this.#inner = inner
+      return inner.dispatch(request.make(this.attempt.backend, credential, inner.isMockActive), this)
     } catch (error) {
       // The dispatcher threw: it does not take the request as it is, and another backend would not help.
       this.#inCallback = true
@@ -127,7 +129,7 @@ export class AttemptHandler implements LegacyHandler, Steered {
   }
 
   onConnect(abort: (reason?: Error) => void): void {
-    this.wasConnected = true
+    this.connected()
     this.#abort = abort
     this.startClock()
     // Given up while it was still connecting: there was nothing to abort then.
@@ -193,6 +195,16 @@ export class AttemptHandler implements LegacyHandler, Steered {
     this.abortUpstream(reason)
     // Nothing to abort yet, or undici had nothing to say to it.
     this.takeFailure(reason)
+  }
+
+  /** The connection was there already when the attempt was put on it, and had served before. */
+  get wasReused(): boolean {
+    return this.wasConnected && !this.#isNew && this.#inner?.tellsConnections?.(this.attempt.backend.origin) === true
+  }
+
+  protected connected(): void {
+    this.wasConnected = true
+    this.#isNew = this.#inner?.justConnected === this.attempt.backend.origin
   }
 
   /**
@@ -297,7 +309,7 @@ export class ModernAttemptHandler extends AttemptHandler implements ModernHandle
 
   onRequestStart(controller: Controller): void {
     // Over HTTP/2 undici starts a refused stream again: the newer controller is the one that works.
-    this.wasConnected = true
+    this.connected()
     this.#controller = controller
     this.startClock()
     if (this.cancelled !== undefined) controller.abort(this.cancelled)

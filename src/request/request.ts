@@ -202,16 +202,12 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     }
     const end = endOf(error, handler.wasConnected)
     const createsState = (end === 'reset' || end === 'timeout') && this.#request.createsState()
-    if (end === 'reset' && this.repeats < MOST_REPEATS && this.#isStale(handler, error)) {
+    if (end === 'reset' && this.repeats < MOST_REPEATS && (handler.wasReused || wasServedBefore(error))) {
       if (!createsState && this.#request.body.replayable) return this.#context.pool.repeat(handler.attempt, this.system.now())
       // It cannot be made once more, and yet is no backend's fault.
       this.settle(handler, 'stale')
     } else this.settle(handler, end)
     return createsState ? this.#context.pool.surface(this, 'creates-state') : this.#acquireNext()
-  }
-
-  #isStale({ attempt, wasReused }: AttemptHandler, error: Error): boolean {
-    return wasReused || wasServedBefore(error) || this.#inner.connectedSince?.(attempt.backend.origin, attempt.startedAt) === false
   }
 
   /** An interceptor further in has made an error of an answer. It means what it would have meant, and the caller gets the error for it. */

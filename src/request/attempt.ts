@@ -129,9 +129,8 @@ export class AttemptHandler implements LegacyHandler, Steered {
   }
 
   onConnect(abort: (reason?: Error) => void): void {
-    this.connected()
     this.#abort = abort
-    this.startClock()
+    this.connected()
     // Given up while it was still connecting: there was nothing to abort then.
     if (this.#cancelled !== undefined) abort(this.#cancelled)
   }
@@ -202,16 +201,13 @@ export class AttemptHandler implements LegacyHandler, Steered {
     return this.wasConnected && !this.#isNew && this.#inner?.tellsConnections?.(this.attempt.backend.origin) === true
   }
 
-  protected connected(): void {
-    this.wasConnected = true
-    this.#isNew = this.#inner?.justConnected === this.attempt.backend.origin
-  }
-
   /**
    * undici begins to write the request on a connection: from here on it is the backend that is waited for, and no connection or
    * credential. Once only, since what undici sends again by itself (a refused stream of HTTP/2) is still this attempt.
    */
-  protected startClock(): void {
+  protected connected(): void {
+    this.wasConnected = true
+    this.#isNew = this.#inner?.justConnected === this.attempt.backend.origin
     const { attemptTimeoutMs, system } = this.owner
     if (attemptTimeoutMs === undefined || this.#timer !== undefined || this.phase !== 'waiting') return
     this.#timer = new FairTimer(system, () => {
@@ -309,9 +305,8 @@ export class ModernAttemptHandler extends AttemptHandler implements ModernHandle
 
   onRequestStart(controller: Controller): void {
     // Over HTTP/2 undici starts a refused stream again: the newer controller is the one that works.
-    this.connected()
     this.#controller = controller
-    this.startClock()
+    this.connected()
     if (this.cancelled !== undefined) controller.abort(this.cancelled)
   }
 

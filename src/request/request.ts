@@ -190,7 +190,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     this.#current = undefined
     // undici is about to connect anew: asked for the same origin from inside its callback it does so twice, and forgets one of the sockets.
     const isSameOrigin = next.kind === 'send' && next.backend.origin === handler.attempt.backend.origin
-    if (isSameOrigin) queueMicrotask(() => { this.#proceed(next) })
+    if (isSameOrigin) this.system.nextTurn(() => { this.#proceed(next) })
     else this.#proceed(next)
   }
 

@@ -40,6 +40,13 @@ export function endOf(error: Error, wasConnected: boolean): AttemptEnd {
 /** The shortest answer that there is, `HTTP/1.1 200 OK` and an empty line: a connection on which less was read has not served before. */
 const SHORTEST_ANSWER_BYTES = 19
 
+/** What a connection that was closed just then comes to; whatever else went wrong, there was an answer of some kind. */
+const CLOSED = new Set(['ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET'])
+
+export function isClosed(error: Error): boolean {
+  return CLOSED.has(codeOf(error))
+}
+
 /** The server had closed a connection that had served before, when this request was put on it: it has not seen the request. */
 export function wasServedBefore(error: Error): boolean {
   const { bytesRead } = (error as { socket?: { bytesRead?: unknown } | null }).socket ?? {}

@@ -14,7 +14,7 @@ import type { AttemptEnd, System } from '../core/types.js'
 import { BalancerClosedError } from '../errors.js'
 import { AttemptHandler, ModernAttemptHandler, type AttemptOwner, type Blame, type Inner } from './attempt.js'
 import { adaptCaller, Progress, StableController, type Caller } from './caller.js'
-import { answerIn, endOf, isCallersFault, toError, wasServedBefore, type ErrorAnswer } from './failure.js'
+import { answerIn, endOf, isCallersFault, isClosed, toError, wasServedBefore, type ErrorAnswer } from './failure.js'
 import { SyntheticResponse } from './own-answers.js'
 import { OutgoingRequest } from './rewrite.js'
 import type { Route } from './route.js'
@@ -202,7 +202,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     }
     const end = endOf(error, handler.wasConnected)
     const createsState = (end === 'reset' || end === 'timeout') && this.#request.createsState()
-    if (end === 'reset' && this.repeats < MOST_REPEATS && (handler.wasReused || wasServedBefore(error))) {
+    if (end === 'reset' && this.repeats < MOST_REPEATS && isClosed(error) && (handler.wasReused || wasServedBefore(error))) {
       if (!createsState && this.#request.body.replayable) return this.#context.pool.repeat(handler.attempt, this.system.now())
       // It cannot be made once more, and yet is no backend's fault.
       this.settle(handler, 'stale')

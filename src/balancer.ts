@@ -10,7 +10,6 @@ import { resolveOptions, type BalancerOptions, type ResolvedOptions } from './op
 import { findInnerWarning } from './options/warnings.js'
 import { speakBoth } from './request/both-styles.js'
 import { Agent, Dispatcher, PEER_TAKES_LEGACY_HANDLERS, type AnyHandler, type DispatchOptions, type Inner } from './request/undici.js'
-import { system } from './system.js'
 
 /** What undici tells of connections; listeners on the balancer hear what its inner dispatcher says. */
 const EVENTS: readonly string[] = ['connect', 'disconnect', 'connectionError', 'drain']
@@ -146,7 +145,7 @@ export class PriorityBalancer extends Dispatcher {
   }
 }
 
-/** Origins whose last connection is remembered; a process that speaks to more starts over. */
+/** Origins that are remembered as connected to; a process that speaks to more starts over. */
 const KNOWN_ORIGINS = 1_000
 
 /** The inner dispatcher, as the requests need it. */
@@ -155,9 +154,9 @@ class InnerDispatcher implements Inner {
   readonly takesLegacy: boolean
   readonly dispatch: Inner['dispatch']
   readonly emitter: NodeJS.EventEmitter | undefined
-  readonly connectedSince: (origin: string, since: number) => boolean | undefined
-  /** Monotonic time of the last connection, by origin. */
-  #connectedAt = new Map<string, number>()
+  justConnected: string | undefined
+  /** Origins that a connection was made to. */
+  readonly #connected = new Set<string>()
 
   constructor(target: DispatcherType) {
     this.#target = target
@@ -167,11 +166,6 @@ class InnerDispatcher implements Inner {
     // Looked up at every request, as undici does: a dispatcher may be patched or composed in place.
     this.dispatch = (opts, handler) => target.dispatch(opts as DispatcherType.DispatchOptions, (isOurs ? handler : speakBoth(handler)) as never)
     this.emitter = typeof (target as { on?: unknown }).on === 'function' ? (target as unknown as NodeJS.EventEmitter) : undefined
-    this.connectedSince = (origin, since) => {
-      // One that tells of no connection at all, such as a proxy's, does not say that there was none.
-      const at = this.#connectedAt.get(origin)
-      return at === undefined ? undefined : at >= since
-    }
     this.emitter?.on('connect', this.#onConnect)
   }
 
@@ -180,9 +174,17 @@ class InnerDispatcher implements Inner {
     this.emitter?.off('connect', this.#onConnect)
   }
 
-  readonly #onConnect = (origin: unknown): void => {
-    if (this.#connectedAt.size >= KNOWN_ORIGINS) this.#connectedAt = new Map()
-    this.#connectedAt.set(String(origin).replace(/\/$/, ''), system.now())
+  /** One that tells of no connection at all, such as a proxy's, does not say that there was none. */
+  tellsConnections(origin: string): boolean {
+    return this.#connected.has(origin)
+  }
+
+  readonly #onConnect = (url: unknown): void => {
+    const origin = String(url).replace(/\/$/, '')
+    if (this.#connected.size >= KNOWN_ORIGINS) this.#connected.clear()
+    this.#connected.add(origin)
+    this.justConnected = origin
+    queueMicrotask(() => { this.justConnected = undefined })
   }
 
   get isMockActive(): boolean {

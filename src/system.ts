@@ -43,4 +43,5 @@ export const system: System = {
   wallNow: () => Date.now(),
   random: () => Math.random(),
   setTimer: (callback, delayMs) => new NodeTimer(callback, delayMs),
+  nextTurn: (callback) => { setImmediate(callback) },
 }

@@ -34,6 +34,8 @@ export interface System {
    * its sockets. The timer keeps the process alive: a held request is work to be done.
    */
   setTimer(callback: TimerCallback, delayMs: number): Timer
+  /** Calls back once what happens in this turn of the event loop has happened. */
+  nextTurn(callback: () => void): void
 }
 
 /** A backend's own credential. */

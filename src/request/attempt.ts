@@ -12,10 +12,10 @@ import type { Attempt } from '../core/request.js'
 import type { AttemptEnd, System, Timer } from '../core/types.js'
 import type { Progress, Steered } from './caller.js'
 import { awaitCredential, FairTimer } from './clock.js'
-import { toError } from './failure.js'
+import { toError, wasServedBefore } from './failure.js'
 import type { KeptAnswer } from './own-answers.js'
 import type { OutgoingRequest } from './rewrite.js'
-import { errors, type AnyHandler, type AnyHeaders, type Controller, type Inner, type LegacyHandler, type ModernHandler, type ParsedHeaders, type RawHeaders } from './undici.js'
+import { errors, type AnyHandler, type AnyHeaders, type Inner, type LegacyHandler, type ParsedHeaders, type RawHeaders } from './undici.js'
 
 /**
  * A swallowed response is read up to here, so that its connection can be used again. Error bodies are a few hundred
@@ -58,13 +58,14 @@ export class AttemptHandler implements LegacyHandler, Steered {
   phase: AttemptPhase = 'waiting'
   /** undici has put the request on a connection. */
   wasConnected = false
-  /** It did so as soon as it was given it: the connection was there, and had served before. */
-  wasReused = false
   // Not there at all where the caller's handler has none: see the constructor.
   declare onBodySent?: (chunk: Uint8Array | string) => void
   declare onRequestSent?: () => void
 
   protected readonly owner: AttemptOwner
+  #inner: Inner | undefined
+  /** The connection was made for this attempt. */
+  #isNew = false
   #abort: ((reason?: Error) => void) | undefined
   #resume: (() => void) | undefined
   #cancelled: Error | undefined
@@ -113,9 +114,8 @@ export class AttemptHandler implements LegacyHandler, Steered {
     if (this.phase !== 'waiting') return true
     this.#credential = credential
     try {
-      const mayGoOn = inner.dispatch(request.make(this.attempt.backend, credential, inner.isMockActive), this)
-      this.wasReused = this.wasConnected
-      return mayGoOn
+      this.#inner = inner
+      return inner.dispatch(request.make(this.attempt.backend, credential, inner.isMockActive), this)
     } catch (error) {
       // The dispatcher threw: it does not take the request as it is, and another backend would not help.
       this.#inCallback = true
@@ -131,7 +131,7 @@ export class AttemptHandler implements LegacyHandler, Steered {
 
   onConnect(abort: (reason?: Error) => void): void {
     this.#abort = abort
-    this.startClock()
+    this.connected()
     // Given up while it was still connecting: there was nothing to abort then.
     if (this.#cancelled !== undefined) abort(this.#cancelled)
   }
@@ -198,12 +198,19 @@ export class AttemptHandler implements LegacyHandler, Steered {
     this.takeFailure(reason)
   }
 
+  /** Whether the connection that broke was there already when the attempt was put on it. */
+  hadServed(error: Error): boolean {
+    const isKnown = this.#inner?.tellsConnections?.(this.attempt.backend.origin) === true
+    return isKnown ? this.wasConnected && !this.#isNew : wasServedBefore(error)
+  }
+
   /**
    * undici begins to write the request on a connection: from here on it is the backend that is waited for, and no connection or
    * credential. Once only, since what undici sends again by itself (a refused stream of HTTP/2) is still this attempt.
    */
-  protected startClock(): void {
+  protected connected(): void {
     this.wasConnected = true
+    this.#isNew = this.#inner?.justConnected === this.attempt.backend.origin
     const { attemptTimeoutMs, system } = this.owner
     if (attemptTimeoutMs === undefined || this.#timer !== undefined || this.phase !== 'waiting') return
     this.#timer = new FairTimer(system, () => {
@@ -298,53 +305,5 @@ export class AttemptHandler implements LegacyHandler, Steered {
     this.#endDrain()
     // Not from inside undici's own callback: an abort calls back at once, while undici is still busy with this very response.
     queueMicrotask(() => { this.abortUpstream(new Error('The rest of a response that no one waits for is not read.')) })
-  }
-}
-
-/** Speaks the style that undici 8 wants, with the legacy one beside it for a dispatcher of unknown version. */
-export class ModernAttemptHandler extends AttemptHandler implements ModernHandler {
-  #controller: Controller | undefined
-
-  onRequestStart(controller: Controller): void {
-    // Over HTTP/2 undici starts a refused stream again: the newer controller is the one that works.
-    this.#controller = controller
-    this.startClock()
-    if (this.cancelled !== undefined) controller.abort(this.cancelled)
-  }
-
-  onResponseStart(controller: Controller, status: number, headers: ParsedHeaders, message?: string): void {
-    this.#controller ??= controller
-    this.takeHeaders(status, controller.rawHeaders ?? headers, headers, message)
-  }
-
-  onResponseData(_controller: Controller, chunk: Buffer): void {
-    this.takeData(chunk)
-  }
-
-  onResponseEnd(controller: Controller, trailers: ParsedHeaders): void {
-    this.takeEnd(controller.rawTrailers ?? trailers, trailers)
-  }
-
-  onRequestUpgrade(controller: Controller, status: number, headers: ParsedHeaders, socket: Duplex): unknown {
-    return this.takeUpgrade(status, controller.rawHeaders ?? headers, headers, socket)
-  }
-
-  onResponseError(_controller: Controller, error: Error): void {
-    this.takeFailure(error)
-  }
-
-  override pause(): void {
-    this.#controller?.pause()
-  }
-
-  protected override resumeUpstream(): void {
-    // A dispatcher of undici 6 calls the legacy callbacks even here.
-    if (this.#controller === undefined) super.resumeUpstream()
-    else this.#controller.resume()
-  }
-
-  protected override abortUpstream(reason: Error): void {
-    if (this.#controller === undefined) super.abortUpstream(reason)
-    else this.#controller.abort(reason)
   }
 }

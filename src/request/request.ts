@@ -13,10 +13,11 @@ import { PoolRequest, type Acquisition, type Attempt } from '../core/request.js'
 import type { AttemptEnd, System } from '../core/types.js'
 import { BalancerClosedError } from '../errors.js'
 import type { ActiveRequests } from './active-requests.js'
-import { AttemptHandler, ModernAttemptHandler, type AttemptOwner, type Blame } from './attempt.js'
+import { AttemptHandler, type AttemptOwner, type Blame } from './attempt.js'
 import { adaptCaller, Progress, StableController, type Caller } from './caller.js'
 import { FairTimer, isDeadlineError, makeDeadlineError, readSdkPatienceMs } from './clock.js'
-import { answerIn, endOf, isCallersFault, isClosedConnection, toError, wasServedBefore, type ErrorAnswer } from './failure.js'
+import { answerIn, endOf, isCallersFault, isClosedConnection, toError, type ErrorAnswer } from './failure.js'
+import { ModernAttemptHandler } from './modern-attempt.js'
 import { KeptAnswer, SyntheticResponse, throttledAnswer } from './own-answers.js'
 import { OutgoingRequest } from './rewrite.js'
 import type { Route } from './route.js'
@@ -211,7 +212,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     this.#current = undefined
     // undici is about to connect anew: asked for the same origin from inside its callback it does so twice, and forgets one of the sockets.
     const isSameOrigin = next.kind === 'send' && next.backend.origin === handler.attempt.backend.origin
-    if (isSameOrigin) queueMicrotask(() => { this.#proceed(next) })
+    if (isSameOrigin) this.system.nextTurn(() => { this.#proceed(next) })
     else this.#proceed(next)
   }
 
@@ -223,19 +224,12 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     }
     const end = endOf(error, handler.wasConnected)
     const createsState = (end === 'reset' || end === 'timeout') && this.#request.createsState()
-    if (end === 'reset' && this.repeats < MOST_REPEATS && this.#isStale(handler, error)) {
+    if (end === 'reset' && this.repeats < MOST_REPEATS && isClosedConnection(error) && handler.hadServed(error)) {
       if (!createsState && this.#request.body.replayable) return this.#context.pool.repeat(handler.attempt, this.system.now())
       // It cannot be made once more, and yet is no backend's fault.
       this.settle(handler, 'stale')
     } else this.settle(handler, end)
     return createsState ? this.#context.pool.surface(this, 'creates-state') : this.#acquireNext()
-  }
-
-  #isStale({ attempt, wasReused }: AttemptHandler, error: Error): boolean {
-    const isNew = this.#inner.connectedSince?.(attempt.backend.origin, attempt.startedAt)
-    // A new connection is this request's own where it is alone: then all that was read is of this answer.
-    const hasServed = wasReused || isNew === false || (wasServedBefore(error) && !(isNew === true && attempt.target.inFlight <= 1))
-    return hasServed && isClosedConnection(error)
   }
 
   /** An interceptor further in has made an error of an answer. It means what it would have meant, and the caller gets the error for it. */

@@ -128,8 +128,10 @@ export interface Inner {
   readonly takesLegacy: boolean
   /** An undici mock that matches bodies as strings. */
   readonly isMockActive: boolean
-  /** Whether a connection to this origin was made since then (monotonic time); undefined, or not there, where that cannot be known. */
-  readonly connectedSince?: ((origin: string, since: number) => boolean | undefined) | undefined
+  /** Whether it tells when it makes a connection to this origin. Not there where that cannot be known. */
+  tellsConnections?(origin: string): boolean
+  /** The origin that a connection was made to just now, in this very turn: what is sent on it is sent before anything else happens. */
+  readonly justConnected?: string | undefined
 }
 
 /** Raw pairs for a legacy handler. Over HTTP/2 undici 8 has only the parsed ones. */

@@ -44,7 +44,7 @@ function createPool(count: number, pacing: boolean): Pool {
     backends, home, maxAttempts: undefined, maxWaitMs: 0, cooldownMs: 10_000, maxCooldownMs: 60_000, pacing, latencyGuard: pacing, probe: true,
     retryBudget: { ratio: 0.2, minPerSecond: 10 },
   }
-  const system = { now: () => 0, wallNow: () => 0, random: Math.random, setTimer: () => ({ cancel: nothing }) }
+  const system = { now: () => 0, wallNow: () => 0, random: Math.random, setTimer: () => ({ cancel: nothing }), nextTurn: nothing }
   return new Pool(config, system, SILENT)
 }
 

@@ -13,6 +13,7 @@ class FreezingSystem {
   now = (): number => this.time
   wallNow = (): number => this.time
   random = (): number => 0
+  nextTurn = (callback: () => void): void => { callback() }
 
   setTimer = (callback: () => void, delayMs: number): Timer => {
     const timer = { at: this.time + delayMs, callback }

@@ -40,7 +40,7 @@ class PoolPolicy implements PolicyInstance {
     const [home] = configs
     if (home === undefined) throw new RangeError('no backends')
     this.#env = env
-    const system = { now: () => env.now(), wallNow: () => env.now(), random: () => env.random(), setTimer: env.setTimer }
+    const system = { now: () => env.now(), wallNow: () => env.now(), random: () => env.random(), setTimer: env.setTimer, nextTurn: () => {} }
     this.#pool = new Pool({ ...CONFIG, ...options, backends: configs, home }, system, SILENT)
   }
 

@@ -54,6 +54,11 @@ export class VirtualSystem implements System {
     return { cancel: () => void this.#timers.delete(timer) }
   }
 
+  /** Of the real event loop, which sockets live by. */
+  nextTurn(callback: () => void): void {
+    setImmediate(callback)
+  }
+
   /** Timers that have neither fired nor been cancelled. */
   get pending(): number {
     return this.#timers.size

@@ -8,9 +8,8 @@ import { Engine } from './engine.js'
 import { BalancerClosedError } from './errors.js'
 import { resolveOptions, type BalancerOptions, type ResolvedOptions } from './options/index.js'
 import { findInnerWarning } from './options/warnings.js'
-import type { Inner } from './request/attempt.js'
 import { speakBoth } from './request/both-styles.js'
-import { Agent, Dispatcher, PEER_TAKES_LEGACY_HANDLERS, type AnyHandler, type DispatchOptions } from './request/undici.js'
+import { Agent, Dispatcher, PEER_TAKES_LEGACY_HANDLERS, type AnyHandler, type DispatchOptions, type Inner } from './request/undici.js'
 import { system } from './system.js'
 
 /** What undici tells of connections; listeners on the balancer hear what its inner dispatcher says. */

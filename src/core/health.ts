@@ -53,7 +53,7 @@ export type Health = Available | Ejected | Probing
  * - `failed`: 408, 5xx, a timeout: one may be the request's own fault, the second in a row hardly is.
  * - `unreachable`: no connection, or one that broke off before an answer; `local`: the same, where our own machine may be the reason.
  * - `abandoned`: callers gave up waiting for it.
- * - `misconfigured`: it refused the credential that we have for it; `credential`: the function that should give one failed.
+ * - `misconfigured`: it refused the fixed credential that we have for it; `credential`: the function that gives it failed, or gave one that was refused.
  */
 export type EjectionReason = OutReason
 
@@ -76,6 +76,12 @@ const FIRST_CREDENTIAL_MS = 1_000
 
 /** Most failures (a restart, a lost connection, one bad minute of DNS) are over soon, so the first probe comes after this. */
 const FIRST_BACKOFF_MS = 250
+
+/**
+ * OpenAI's clients come back within 1 s after their second attempt was given up, and that is their last: it must not be the probe of
+ * a deployment that answers no one.
+ */
+const FIRST_ABANDONED_MS = 2_000
 
 /** Or after so many times what the failure took: a host that swallows packets for 10 s is not asked every quarter of a second. */
 const BACKOFF_OF_COST = 3
@@ -143,7 +149,8 @@ function eject(ejections: number, reason: EjectionReason, { now, tookMs, random 
 /** @param ejections in a row, this one included; from 1. */
 function backoffMs(ejections: number, reason: EjectionReason, tookMs: number, random: () => number): number {
   if (reason === 'misconfigured') return MISCONFIGURED_MS
-  const firstMs = reason === 'credential' ? FIRST_CREDENTIAL_MS : Math.max(FIRST_BACKOFF_MS, BACKOFF_OF_COST * tookMs)
+  const leastMs = reason === 'abandoned' ? FIRST_ABANDONED_MS : FIRST_BACKOFF_MS
+  const firstMs = reason === 'credential' ? FIRST_CREDENTIAL_MS : Math.max(leastMs, BACKOFF_OF_COST * tookMs)
   const longestMs = reason === 'local' ? LONGEST_LOCAL_BACKOFF_MS : LONGEST_BACKOFF_MS
   const ms = Math.min(longestMs, firstMs * 2 ** (ejections - 1))
   return Math.min(longestMs, ms * (1 + BACKOFF_JITTER * random()))

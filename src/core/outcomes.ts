@@ -120,7 +120,7 @@ export class Outcomes {
       this.#failed(attempt, now)
     } else if (outcome === 'misconfigured' && attempt.backend === target.config) {
       // Not with a key that an update has replaced since.
-      this.#apply(attempt, target, 'misconfigured', now)
+      this.#apply(attempt, target, attempt.backend.credential?.isFetched === true ? 'credential' : 'misconfigured', now)
     } else if (outcome === 'success') {
       this.#succeeded(attempt, now)
       target.lastLatencyMs = latencyMs
@@ -242,7 +242,7 @@ export class Outcomes {
     attempt.scopeStreak = scope.count('failed')
     this.#apply(attempt, scope, 'failed', now)
     const isOfBackend = target.failedOn(scope) || attempt.isProbe
-    if (isOfBackend) this.#change(target, undefined, 'failed', { ...this.#circumstances(now, attempt.isProbe, attempt.concludedAt - attempt.startedAt), failuresToEject: 1 })
+    if (isOfBackend) this.#change(target, undefined, 'failed', { ...this.#circumstances(now, attempt.isProbe, attempt.tookMs), failuresToEject: 1 })
   }
 
   #takeBack(attempt: Attempt, now: number): void {
@@ -303,7 +303,7 @@ export class Outcomes {
 
   #apply(attempt: Attempt, condition: Backend | ScopeState, event: HealthEvent, now: number): void {
     const isScope = condition === attempt.scope
-    const circumstances = this.#circumstances(now, isScope ? attempt.isScopeProbe : attempt.isProbe, attempt.concludedAt - attempt.startedAt)
+    const circumstances = this.#circumstances(now, isScope ? attempt.isScopeProbe : attempt.isProbe, attempt.tookMs)
     this.#change(attempt.target, isScope ? attempt.scope : undefined, event, circumstances)
   }
 

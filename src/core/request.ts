@@ -116,6 +116,11 @@ export class Attempt implements Undecided {
     return 'send'
   }
 
+  /** Milliseconds until its outcome was known; not those in which its credential was fetched, unless it is that what failed. */
+  get tookMs(): number {
+    return this.concludedAt - (this.askedAt < Infinity ? this.askedAt : this.startedAt)
+  }
+
   /** Whether this attempt decides on the backend's, or the scope's, readmission. Once the state has moved on, it no longer does. */
   get isProbe(): boolean {
     return this.probe !== undefined && this.target.health === this.probe

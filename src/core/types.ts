@@ -40,6 +40,8 @@ export interface System {
 export interface BackendCredential {
   /** The request header that carries it. */
   readonly header: string
+  /** A function gives it: after one that was refused another one may come, without anybody's doing. */
+  readonly isFetched: boolean
   /** The header's value, or a promise of it where it has to be fetched. */
   resolve(now: number): string | Promise<string>
   /** Milliseconds that the fetching may still take. */

@@ -114,6 +114,10 @@ export class Credential implements BackendCredential {
     return given.then((secret) => this.#accept(secret), (cause: unknown) => { throw this.#fail(' (see the cause)', { cause }) })
   }
 
+  get isFetched(): boolean {
+    return this.#function !== undefined
+  }
+
   /** How long the call that is under way may still take. */
   leftMs(now: number): number {
     return this.#function?.leftMs(now) ?? CALL_MS

@@ -17,8 +17,6 @@ import type { KeptAnswer } from './own-answers.js'
 import type { OutgoingRequest } from './rewrite.js'
 import { errors, type AnyHandler, type AnyHeaders, type Controller, type Inner, type LegacyHandler, type ModernHandler, type ParsedHeaders, type RawHeaders } from './undici.js'
 
-export type { Inner } from './undici.js'
-
 /**
  * A swallowed response is read up to here, so that its connection can be used again. Error bodies are a few hundred
  * bytes; what is longer than 64 KiB costs more to read than a new connection does.
@@ -49,9 +47,7 @@ export interface AttemptOwner {
 
 /** Whose failure it is: `response` means that a response, which was the caller's already, broke off. */
 export type Blame = 'backend' | 'response' | 'caller'
-
 export type AttemptPhase = 'waiting' | 'live' | 'draining' | 'over'
-
 const lengthReader = new HeaderReader(['content-length'])
 
 /** Speaks the legacy style: undici 7 takes it as it is, without converting headers back and forth. */
@@ -62,6 +58,8 @@ export class AttemptHandler implements LegacyHandler, Steered {
   phase: AttemptPhase = 'waiting'
   /** undici has put the request on a connection. */
   wasConnected = false
+  /** It did so as soon as it was given it: the connection was there, and had served before. */
+  wasReused = false
   // Not there at all where the caller's handler has none: see the constructor.
   declare onBodySent?: (chunk: Uint8Array | string) => void
   declare onRequestSent?: () => void
@@ -115,7 +113,9 @@ export class AttemptHandler implements LegacyHandler, Steered {
     if (this.phase !== 'waiting') return true
     this.#credential = credential
     try {
-      return inner.dispatch(request.make(this.attempt.backend, credential, inner.isMockActive), this)
+      const mayGoOn = inner.dispatch(request.make(this.attempt.backend, credential, inner.isMockActive), this)
+      this.wasReused = this.wasConnected
+      return mayGoOn
     } catch (error) {
       // The dispatcher threw: it does not take the request as it is, and another backend would not help.
       this.#inCallback = true

@@ -4,9 +4,8 @@
  */
 import type { ProbeResult } from '../core/probes.js'
 import type { BackendConfig } from '../core/types.js'
-import type { Inner } from './attempt.js'
 import { answerIn, isCallersFault, toError } from './failure.js'
-import type { Controller, LegacyHandler, ModernHandler } from './undici.js'
+import type { Controller, Inner, LegacyHandler, ModernHandler } from './undici.js'
 
 /** A host that is there answers a `HEAD` at once; in milliseconds. */
 const PROBE_TIMEOUT_MS = 10_000

@@ -10,18 +10,17 @@ import type { Duplex } from 'node:stream'
 import { isDelivered } from '../core/classify.js'
 import type { Pool } from '../core/pool.js'
 import { PoolRequest, type Acquisition, type Attempt } from '../core/request.js'
-import { toScopeName } from '../core/scopes.js'
 import type { AttemptEnd, System } from '../core/types.js'
 import { BalancerClosedError } from '../errors.js'
 import type { ActiveRequests } from './active-requests.js'
-import { AttemptHandler, ModernAttemptHandler, type AttemptOwner, type Blame, type Inner } from './attempt.js'
+import { AttemptHandler, ModernAttemptHandler, type AttemptOwner, type Blame } from './attempt.js'
 import { adaptCaller, Progress, StableController, type Caller } from './caller.js'
 import { FairTimer, isDeadlineError, makeDeadlineError, readSdkPatienceMs } from './clock.js'
 import { answerIn, endOf, isCallersFault, isClosedConnection, toError, wasServedBefore, type ErrorAnswer } from './failure.js'
 import { KeptAnswer, SyntheticResponse, throttledAnswer } from './own-answers.js'
 import { OutgoingRequest } from './rewrite.js'
 import type { Route } from './route.js'
-import { errors, type AnyHandler, type AnyHeaders, type DispatchOptions, type ParsedHeaders } from './undici.js'
+import { errors, type AnyHandler, type AnyHeaders, type DispatchOptions, type Inner, type ParsedHeaders } from './undici.js'
 
 /**
  * A server that closes what is idle may close several connections at once, and what is sent once more may meet the next of them. So
@@ -107,8 +106,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
       this.#fail(toError(error))
       return true
     }
-    const { body } = this.#request
-    const { deadlineMs } = this.#context.current
+    const { body } = this.#request, { deadlineMs } = this.#context.current
     if (this.#ended) return true
     if (deadlineMs !== undefined) this.#deadline = new FairTimer(this.system, () => { this.#expire(deadlineMs) }, deadlineMs)
     this.#startedAt = this.system.now()
@@ -119,7 +117,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   #begin(now: number): boolean {
     if (this.#ended) return true
-    this.scope = toScopeName(this.#request.findScope())
+    this.scope = this.#request.findScope()
     this.bodyBytes = this.#request.body.byteLength
     return this.#proceed(this.#context.pool.acquire(this, now))
   }
@@ -147,8 +145,6 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     this.#current = handler
     return handler.send(this.#inner, this.#request)
   }
-
-  // What an attempt reports.
 
   onResponseStarted(): void {
     if (!this.#responseStarted) this.callerHandler.onResponseStarted?.()
@@ -213,7 +209,10 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     if (next === undefined) return this.#fail(error)
     this.#lastError = error
     this.#current = undefined
-    this.#proceed(next)
+    // undici is about to connect anew: asked for the same origin from inside its callback it does so twice, and forgets one of the sockets.
+    const isSameOrigin = next.kind === 'send' && next.backend.origin === handler.attempt.backend.origin
+    if (isSameOrigin) queueMicrotask(() => { this.#proceed(next) })
+    else this.#proceed(next)
   }
 
   /** @returns where the request goes next; undefined: nowhere. */
@@ -232,11 +231,11 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     return createsState ? this.#context.pool.surface(this, 'creates-state') : this.#acquireNext()
   }
 
-  #isStale({ attempt }: AttemptHandler, error: Error): boolean {
-    if (!isClosedConnection(error)) return false
+  #isStale({ attempt, wasReused }: AttemptHandler, error: Error): boolean {
     const isNew = this.#inner.connectedSince?.(attempt.backend.origin, attempt.startedAt)
-    // The new connection is this request's own where it is alone: then all that was read is of this answer.
-    return isNew === false || (wasServedBefore(error) && !(isNew === true && attempt.target.inFlight <= 1))
+    // A new connection is this request's own where it is alone: then all that was read is of this answer.
+    const hasServed = wasReused || isNew === false || (wasServedBefore(error) && !(isNew === true && attempt.target.inFlight <= 1))
+    return hasServed && isClosedConnection(error)
   }
 
   /** An interceptor further in has made an error of an answer. It means what it would have meant, and the caller gets the error for it. */
@@ -269,8 +268,6 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     this.#context.pool.settle(handler.attempt, end, this.system.now())
   }
 
-  // What the pool and the caller say.
-
   /** The pool: the turn of this waiting request has come, or its wait is over. */
   wake(): void {
     if (this.#ended) return
@@ -292,8 +289,6 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     else this.#current.cancel(reason)
     this.#fail(reason)
   }
-
-  // Ends.
 
   /** `deadlineMs` is over. One that waits is woken by the pool. */
   #expire(deadlineMs: number): void {

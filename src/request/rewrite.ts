@@ -2,6 +2,7 @@
  * Makes one attempt's request from the caller's, always anew from the original: what one backend has changed in it, or was sent as
  * its own, reaches no other.
  */
+import { toScopeName } from '../core/scopes.js'
 import type { BackendConfig } from '../core/types.js'
 import { isSingleUse, ReplayableBody } from './body.js'
 import { flattenHeaders, readContentLength, rewriteHeaders, type RequestHeaders } from './headers.js'
@@ -29,10 +30,10 @@ export class OutgoingRequest {
   /** What the request is throttled under: the deployment in its path, else the model in its body, else `''`. */
   findScope(): string {
     const { deployment } = this.route
-    if (deployment !== undefined) return deployment.name
+    if (deployment !== undefined) return toScopeName(deployment.name)
     const head = this.body.head(MAX_SCAN_BYTES)
     this.#model = head === undefined ? undefined : findModel(head)
-    return this.#model?.name ?? ''
+    return this.#model === undefined ? '' : toScopeName(this.#model.name)
   }
 
   /**

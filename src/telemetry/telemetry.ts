@@ -77,7 +77,7 @@ const EJECTED: { readonly [K in BalancerEvents['ejected']['reason']]: (tookMs: n
   local: () => 'cannot be looked up: this machine\'s resolver gives no answer',
   abandoned: (tookMs) => `let callers wait until they gave up, the last one after ${round(tookMs)} ms (attemptTimeoutMs sends them on instead)`,
   misconfigured: () => 'refused its apiKey or bearerToken (401 or 403): please check it',
-  credential: () => 'has no credential: its apiKey or bearerToken function failed',
+  credential: () => 'has no credential that works: its apiKey or bearerToken function failed, or what it gave was refused (401 or 403)',
 }
 
 const EXHAUSTED: { readonly [K in BalancerEvents['exhausted']['reason']]: string } = {

@@ -94,7 +94,7 @@ describe('events, in their order', () => {
     east.always(says('east'))
     balancer.system.advance(500)
     await chat(client)
-    assert.deepEqual(brief(told), ['picked east 1', 'readmitted east whole after ejected', 'answered east 200'])
+    assert.deepEqual(brief(told), ['picked east 1', 'readmitted east gpt-4o after ejected', 'answered east 200'])
   })
 
   test('unreachable, and misconfigured', async (t) => {
@@ -161,7 +161,7 @@ describe('log lines', () => {
 
   test('are at debug, info, warn and error as documented', async (t) => {
     const { logger, take } = createLogger('trace')
-    const { east, west, balancer, client } = await startEastAndWest(t, { logger, maxWaitMs: 2_000 }, [{ apiKey: 'key' }, {}])
+    const { east, west, balancer, client } = await startEastAndWest(t, { logger, maxWaitMs: 2_000 }, [{ apiKey: 'key' }, { apiKey: 'another' }])
     east.always(answers(429, { 'retry-after-ms': '400' }))
     await chat(client)
     assert.deepEqual(take(), ['debug picked', 'warn cooldown', 'info failover', 'debug picked', 'debug answered'])
@@ -268,13 +268,13 @@ describe('status', () => {
     assert.ok(cooldownMs >= 20_000 && cooldownMs <= 21_000)
     const counts = { attempts: 1, successes: 0, throttled: 1, failures: 0, inFlight: 0 }
     assert.deepEqual(first, {
-      name: 'east', url: east.url, priority: 1, weight: 3, state: 'cooldown', cooldownMs, lastLatencyMs: undefined, ...counts,
-      scopes: [{ scope: 'gpt-4o', state: 'cooldown', cooldownMs, ...counts, pace: [] }],
+      name: 'east', url: east.url, priority: 1, weight: 3, state: 'cooldown', cooldownMs, reason: undefined, lastLatencyMs: undefined, ...counts,
+      scopes: [{ scope: 'gpt-4o', state: 'cooldown', cooldownMs, reason: undefined, ...counts, pace: [] }],
     })
     const served = { attempts: 1, successes: 1, throttled: 0, failures: 0, inFlight: 0 }
     assert.deepEqual(second, {
-      name: 'west', url: west.url, priority: 2, weight: 1, state: 'available', cooldownMs: 0, lastLatencyMs: 0, ...served,
-      scopes: [{ scope: 'gpt4o-west', state: 'available', cooldownMs: 0, ...served, pace: [] }],
+      name: 'west', url: west.url, priority: 2, weight: 1, state: 'available', cooldownMs: 0, reason: undefined, lastLatencyMs: 0, ...served,
+      scopes: [{ scope: 'gpt4o-west', state: 'available', cooldownMs: 0, reason: undefined, ...served, pace: [] }],
     })
     balancer.system.advance(cooldownMs)
     assert.deepEqual([balancer.status().backends[0]?.state, balancer.status().backends[0]?.cooldownMs], ['available', 0])

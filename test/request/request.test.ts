@@ -756,13 +756,32 @@ for (const [caller, inner] of PAIRS) {
           await turns(1)
           it.inner.last.start().respond(status).end()
           assert.deepEqual(it.origins, ['east', 'west'])
-          it.system.advance(3_600_000)
+          it.system.advance(1_500) // a second, and up to half of it by chance
           it.send()
           await turns(1)
           assert.deepEqual(hints, [undefined, { refused: true }])
           assert.deepEqual(it.inner.last.headers, ['api-key', 'key 2'])
         })
       }
+
+      test('that is not to be had is told with the time that it took, and one that failed later without it', async () => {
+        const took: unknown[] = []
+        const write = (fields: object): void => { if ((fields as { event?: string }).event === 'ejected') took.push((fields as { tookMs?: number }).tookMs) }
+        const vaults = [gate<string>(), gate<string>()]
+        const it = scene({ ...backends(() => vaults[took.length]?.promise ?? 'key'), logger: { debug: write, info: write, warn: write, error: write } })
+        it.send()
+        it.system.advance(700)
+        vaults[0]?.fail(new Error('vault'))
+        await turns(1)
+        it.system.advance(1_500)
+        it.send()
+        it.system.advance(700)
+        vaults[1]?.open('key')
+        await turns(1)
+        it.system.advance(30)
+        it.inner.last.fail(withCode('ECONNREFUSED'))
+        assert.deepEqual(took, [700, 30])
+      })
 
       test('takes no time of the answer: that is counted from when it was there', async () => {
         const vault = gate<string>()

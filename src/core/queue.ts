@@ -1,6 +1,6 @@
 /**
  * Where every backend is full for a while, a caller with patience is better held than refused: it goes as soon as there is room,
- * in the order in which callers came, and nobody else's SDK retries meanwhile.
+ * in the order in which callers came, and no SDK retries meanwhile.
  */
 import type { Backend } from './backend.js'
 import type { PoolRequest, Shortage } from './request.js'
@@ -22,7 +22,7 @@ export const FINEST_TIMER_MS = 1
 const STANDING_AFTER_WAITS = 3
 
 /**
- * Under standing overload waiting buys nobody anything but delay (CoDel's insight): newcomers are told sooner. Not too soon,
+ * Under standing overload a wait buys nothing but delay (CoDel's insight): newcomers are told sooner. Not too soon,
  * for the queues of several processes take turns in being long: four of them at exactly the capacity of all serve 99 % of
  * the clairvoyant optimum when newcomers wait half as long, and 97.5 % when they wait a fifth (bench:routing).
  */
@@ -61,7 +61,7 @@ export class Queue {
     return this.#tail
   }
 
-  /** In the order in which they began to wait: whoever comes back refused takes its old place, and is not refused again and again. */
+  /** In the order in which they began to wait: a request that comes back refused takes its old place, and is not refused again and again. */
   push(request: PoolRequest, since: number, deadline: number, now: number): Waiter {
     let previous = this.#tail
     while (previous !== undefined && previous.since > since) previous = previous.previous

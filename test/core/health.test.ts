@@ -113,6 +113,18 @@ describe('health', () => {
     assert.equal(canProbe(state, 1_500), true)
   })
 
+  test('an answer to a probe of ours ends the ejection, and its count goes on until a success; without that probe it says nothing', () => {
+    const probing = after('unreachable', ['probe', { at: 1_000 }])
+    const reached = transition(probing, 'reached', true, 1_100, Math.random)
+    assert.deepEqual(reached, { kind: 'available', failures: 0, ejections: 1 })
+    const again = transition(reached, 'unreachable', false, 1_200, () => 0)
+    assert.deepEqual(again, { kind: 'ejected', until: 1_700, ejections: 2, reason: 'unreachable' })
+    for (const [state, isProbe] of [[AVAILABLE, false], [again, false], [again, true], [probing, false]] as const) {
+      assert.equal(transition(state, 'reached', isProbe, 2_000, Math.random), state)
+    }
+    assert.equal(transition(reached, 'success', false, 1_300, Math.random), AVAILABLE)
+  })
+
   test('what older attempts report does not disturb a probe, but any success readmits', () => {
     const probing = after('unreachable', ['probe', { at: 1_000 }])
     for (const event of ['failed', 'unreachable', 'misconfigured', 'release'] as const) {

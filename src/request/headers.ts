@@ -10,10 +10,14 @@ export type RequestHeaders = readonly unknown[] | Readonly<Record<string, unknow
  * What tells a server who the caller is, or whose account pays: in Azure OpenAI, OpenAI, Azure API Management, Azure Functions,
  * Google, LiteLLM, Portkey and Helicone. A backend with a credential of its own must see none of it.
  */
-const CREDENTIALS: ReadonlySet<string> = new Set([
+const CREDENTIALS = [
   'api-key', 'authorization', 'x-api-key', 'x-goog-api-key', 'ocp-apim-subscription-key', 'x-functions-key', 'x-litellm-api-key',
   'x-portkey-api-key', 'helicone-auth', 'cookie', 'proxy-authorization', 'openai-organization', 'openai-project',
-])
+]
+
+/** By length, which rules out nearly all headers without a lower-case copy of each name. */
+const CREDENTIALS_BY_LENGTH: (readonly string[] | undefined)[] = []
+for (const name of CREDENTIALS) CREDENTIALS_BY_LENGTH[name.length] = [...CREDENTIALS_BY_LENGTH[name.length] ?? [], name]
 
 /** Browsers cannot set headers of a WebSocket, so OpenAI takes the key among its subprotocols, too: `openai-insecure-api-key.sk-...`. */
 const SUBPROTOCOL = 'sec-websocket-protocol'
@@ -106,8 +110,8 @@ function rewriteObject(headers: Readonly<Record<string, unknown>>, changes: Head
 /** Something of ours takes its place: `host` is always the backend's own. */
 function isReplaced(name: unknown, { credential, contentLength }: HeaderChanges): boolean {
   if (typeof name !== 'string') return false
-  const known = name.toLowerCase()
-  return known === 'host' || (credential !== undefined && CREDENTIALS.has(known)) || (contentLength !== undefined && known === 'content-length')
+  if (credential !== undefined && CREDENTIALS_BY_LENGTH[name.length]?.some((known) => isNamed(name, known)) === true) return true
+  return isNamed(name, 'host') || (contentLength !== undefined && isNamed(name, 'content-length'))
 }
 
 function rewriteValue(name: unknown, value: unknown, { credential }: HeaderChanges): unknown {

@@ -68,6 +68,8 @@ function isModel(bytes: Uint8Array, start: number, end: number): boolean {
 }
 
 function readString(bytes: Uint8Array, start: number, end: number): string | undefined {
+  const plain = readPlain(bytes, start + 1, end - 1)
+  if (plain !== undefined) return plain
   const literal = decoder.decode(bytes.subarray(start, end))
   if (!literal.includes('\\')) return literal.slice(1, -1)
   try {
@@ -75,6 +77,17 @@ function readString(bytes: Uint8Array, start: number, end: number): string | und
   } catch {
     return undefined
   }
+}
+
+/** ASCII without escapes, as nearly all names are: a decoder takes several times as long to get going as this takes for all of a name. */
+function readPlain(bytes: Uint8Array, start: number, end: number): string | undefined {
+  let text = ''
+  for (let at = start; at < end; at++) {
+    const code = bytes[at]! // below the end, which is that of a string in it
+    if (code < 0x20 || code > 0x7e || code === BACKSLASH) return undefined
+    text += String.fromCharCode(code)
+  }
+  return text
 }
 
 /** @returns the offset after the value, -1 when it does not end within the bytes. */

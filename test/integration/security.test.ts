@@ -8,11 +8,13 @@ import { PriorityBalancer } from '../../src/balancer.js'
 import { install } from '../../src/install.js'
 import { priorityInterceptor } from '../../src/interceptor.js'
 import { resolveOptions, type BackendOptions, type BalancerOptions } from '../../src/options/index.js'
+import type { ModernHandler } from '../../src/request/undici.js'
 import { channels } from '../../src/telemetry/events.js'
 import { PEER_TAKES_LEGACY_HANDLERS } from '../support/undici-style.js'
 import { answers, failure, says, startEastAndWest, type Answer } from '../support/east-and-west.js'
 import { azureClient, chat, openaiClient } from '../support/openai-clients.js'
 import { refusingUrl } from '../support/raw-server.js'
+import { wholeHandler } from '../support/recording-handler.js'
 import { startScriptedBackend, type ScriptedBackend, type ScriptedCall } from '../support/scripted-backend.js'
 import { VirtualBalancer } from '../support/virtual-balancer.js'
 import { VirtualSystem } from '../support/virtual-system.js'
@@ -214,7 +216,7 @@ describe('a request outside of intercept is untouched', () => {
     test(`${what}: ${origin} ${path}`, () => {
       const inner = new Recorder()
       const opts = { origin, path, method: 'POST' as const, headers: {}, body: '{}' }
-      new PriorityBalancer(options(inner)).dispatch(opts, { onRequestStart() {}, onResponseError() {} } as unknown as Dispatcher.DispatchHandler)
+      new PriorityBalancer(options(inner)).dispatch(opts, wholeHandler<ModernHandler>({ onRequestStart() {} }) as unknown as Dispatcher.DispatchHandler)
       assert.deepEqual(inner.asked.map((asked) => asked.opts === opts), [true], 'passed on as it came, exactly once')
       assert.ok(!JSON.stringify(inner.asked[0]?.opts).includes('OURS'))
     })
@@ -231,7 +233,7 @@ describe('a request outside of intercept is untouched', () => {
   for (const [what, origin, path, goesTo] of inside) {
     test(`inside it is, however: ${what}`, () => {
       const inner = new Recorder()
-      new PriorityBalancer(options(inner)).dispatch({ origin, path, method: 'POST', headers: {}, body: '{}' }, { onRequestStart() {}, onResponseError() {} } as unknown as Dispatcher.DispatchHandler)
+      new PriorityBalancer(options(inner)).dispatch({ origin, path, method: 'POST', headers: {}, body: '{}' }, wholeHandler<ModernHandler>({ onRequestStart() {} }) as unknown as Dispatcher.DispatchHandler)
       assert.deepEqual(inner.asked.map(({ opts }) => [opts.origin, opts.path]), [['https://backend.example', goesTo]])
     })
   }
@@ -239,7 +241,7 @@ describe('a request outside of intercept is untouched', () => {
   test('CONNECT is none of ours', () => {
     const inner = new Recorder()
     const opts = { origin: 'https://b.example', path: '/', method: 'CONNECT' as const }
-    new PriorityBalancer(options(inner)).dispatch(opts, { onRequestStart() {}, onResponseError() {} } as unknown as Dispatcher.DispatchHandler)
+    new PriorityBalancer(options(inner)).dispatch(opts, wholeHandler<ModernHandler>({ onRequestStart() {} }) as unknown as Dispatcher.DispatchHandler)
     assert.equal(inner.asked[0]?.opts, opts)
   })
 

@@ -1,8 +1,7 @@
 // `npm run test:mutation`: does a test fail when the code is wrong? Stryker changes one thing at a time in src/core and
 // src/request and runs the unit tests that pass there. Not part of CI: it takes minutes. One file:
 // `npm run test:mutation -- --mutate src/core/health.ts`. With INTEGRATION=1 in the environment the tests over sockets run as
-// well, which takes an hour. Needs Node 22.15 or newer. The report is in reports/mutation; what may survive, and why, is in
-// surviving-mutants.md.
+// well, which takes an hour. Needs Node 22.15 or newer. The report is in reports/mutation.
 import { cpus } from 'node:os'
 
 // Every mutant meets the same examples.

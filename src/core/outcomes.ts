@@ -116,8 +116,7 @@ export class Outcomes {
     const { target, scope, latencyMs, request } = attempt
     this.#count(attempt, outcome, now)
     if (outcome === 'failed') {
-      attempt.evidence = attempt.status
-      this.#failed(attempt, now)
+      this.#failed(attempt, attempt.status, now)
     } else if (outcome === 'misconfigured' && attempt.backend === target.config) {
       // Not with a key that an update has replaced since.
       this.#apply(attempt, target, attempt.backend.credential?.isFetched === true ? 'credential' : 'misconfigured', now)
@@ -159,12 +158,11 @@ export class Outcomes {
       return
     }
     attempt.wasUnconnected = end === 'connection' || end === 'resolver' || end === 'local'
-    if (end === 'timeout' || end === 'reset') attempt.evidence = end
     if (end === 'reset') target.resets++
     this.#count(attempt, end === 'credential' ? 'misconfigured' : 'failed', now)
     const event = BACKEND_EVENTS[end]
     if (end === 'local') this.#release(attempt, now)
-    else if (event === undefined || end === 'reset') this.#failed(attempt, now)
+    else if (event === undefined || end === 'reset') this.#failed(attempt, end, now)
     else this.#apply(attempt, target, event, now)
   }
 
@@ -218,9 +216,9 @@ export class Outcomes {
   }
 
   /** A failure that may be the request's fault, the deployment's or the host's. */
-  #failed(attempt: Attempt, now: number): void {
-    const { evidence, request } = attempt
-    const twin = request.tried?.find((one) => one.evidence === evidence && one.target !== attempt.target)
+  #failed(attempt: Attempt, evidence: number | AttemptEnd, now: number): void {
+    attempt.evidence = evidence
+    const twin = attempt.request.tried?.find((one) => one.evidence === evidence && one.target !== attempt.target)
     if (twin === undefined) return this.#blame(attempt, now)
     // Two backends say the same: a caller must not be able to empty a pool with one poisonous prompt.
     attempt.isSuspect = true
@@ -228,7 +226,7 @@ export class Outcomes {
     if (twin.isSuspect) return
     twin.isSuspect = true
     this.#takeBack(twin, now)
-    if (this.#listener.hears('suspect-request')) this.#listener.tell('suspect-request', { attempt, evidence: evidence ?? '' })
+    if (this.#listener.hears('suspect-request')) this.#listener.tell('suspect-request', { attempt, evidence })
   }
 
   #blame(attempt: Attempt, now: number): void {

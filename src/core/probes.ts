@@ -96,13 +96,14 @@ export class Probes {
     const now = this.#system.now()
     this.isAsleep = now - this.usedAt > IDLE_AFTER_MS
     if (this.isAsleep) return
-    for (const backend of this.#backends) if (isOurs(backend) && canProbe(backend.health, now)) this.#probe(backend, now)
+    for (const backend of this.#backends) {
+      const probe = isOurs(backend) && canProbe(backend.health, now) ? this.#outcomes.takeProbe(backend, now) : undefined
+      if (probe !== undefined) this.#probe(backend, probe, now)
+    }
     this.#arm(now)
   }
 
-  #probe(backend: Backend, now: number): void {
-    const probe = this.#outcomes.takeProbe(backend, now)
-    if (probe === undefined) return
+  #probe(backend: Backend, probe: Probing, now: number): void {
     let isDone = false
     const done = (result: ProbeResult): void => {
       if (isDone) return

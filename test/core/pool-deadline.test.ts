@@ -109,4 +109,10 @@ describe('a request whose time is over', () => {
     const next = kit.pool.repeat(attempt, kit.now)
     assert.deepEqual(next, { kind: 'surface', reason: 'deadline' })
   })
+  test('nor is it where the balancer was closed meanwhile', () => {
+    const kit = new PoolKit(two)
+    const attempt = kit.send()
+    kit.pool.close()
+    assert.deepEqual(kit.pool.repeat(attempt, kit.now), { kind: 'closed' })
+  })
 })

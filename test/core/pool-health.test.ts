@@ -237,6 +237,18 @@ describe('a caller that gives up', () => {
     assert.equal(stateOf(kit, 'a'), 'available')
   })
 
+  test('of the request that tries the scope says so at once, and it is out for twice as long', () => {
+    const kit = two()
+    kit.setChance(0)
+    giveUp(kit, 250)
+    giveUp(kit, 250)
+    const before = kit.statusOf('a').scopes[0]?.cooldownMs ?? assert.fail()
+    kit.system.advance(before)
+    assert.equal(giveUp(kit, 250), 'a')
+    const [scope] = kit.statusOf('a').scopes
+    assert.deepEqual([scope?.state, scope?.reason, scope?.cooldownMs], ['ejected', 'abandoned', 2 * before])
+  })
+
   test('before four times what is usual says nothing', () => {
     const kit = two()
     usual(kit, 500)

@@ -48,6 +48,21 @@ describe('a backend that cannot be reached', () => {
     }
   })
 
+  test('is asked again after the success of an older request, whatever becomes of the probe that is under way', () => {
+    const desk = new ProbeDesk()
+    const kit = new PoolKit(TWO, {}, 1, desk)
+    kit.setChance(0)
+    const older = kit.send()
+    kit.settle(kit.send(), 'connection')
+    kit.system.advance(250)
+    assert.deepEqual([desk.open, kit.statusOf('a').state], [1, 'probing'])
+    kit.answer(older, 200)
+    assert.equal(kit.statusOf('a').state, 'available')
+    kit.listener.take()
+    desk.answer('failed')
+    assert.deepEqual([kit.listener.take(), kit.statusOf('a').state], [[], 'available'])
+  })
+
   test('is asked by requests again after any answer to a probe, but its backoff goes on until one of them succeeds', () => {
     const { kit, desk } = unreachable()
     kit.system.advance(250)

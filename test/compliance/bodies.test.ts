@@ -266,7 +266,8 @@ for (const [name, undici] of MAJORS) {
 
     test('is read no faster than the server takes it, and in flat memory', async (t) => {
       const pool = await startPool(t, undici, await refusingUrl(), { maxReplayBytes: MIB })
-      const total = 200 * MIB
+      // Garbage may come to 130 MiB, however much goes through: what was kept would be all of it.
+      const total = 500 * MIB
       let made = 0
       let peak = 0
       const source = (function * () {
@@ -287,7 +288,7 @@ for (const [name, undici] of MAJORS) {
       call.respond(200)
       assert.equal((await answer).statusCode, 200)
       assert.equal(received, total)
-      assert.ok(peak - rss < 100 * MIB, `grew by ${Math.round((peak - rss) / MIB)} MiB over ${total / MIB} MiB`)
+      assert.ok(peak - rss < 250 * MIB, `grew by ${Math.round((peak - rss) / MIB)} MiB over ${total / MIB} MiB`)
     })
 
     test('whose source breaks fails with the source\'s own error, and no backend is to blame', async (t) => {

@@ -161,6 +161,12 @@ export class Backend extends Condition {
     return limits === undefined || this.#declared === undefined ? 0 : this.#declared.waitMs(limits, this.inFlight, bodyBytes, now)
   }
 
+  /** Out for want of a connection: for the balancer's own probes, where those are on. What answers, and answers wrongly, is for requests to try. */
+  get needsOwnProbe(): boolean {
+    const { health } = this
+    return !this.refusesProbes && health.kind !== 'available' && (health.reason === 'unreachable' || health.reason === 'local')
+  }
+
   /** An attempt begins. @returns what it costs of a declared limit of tokens; -1 where none is declared, and nothing is counted. */
   sent(bodyBytes: number, now: number): number {
     this.inFlight++

@@ -120,7 +120,7 @@ export function transition(state: Health, event: HealthEvent, circumstances: Cir
     case 'reached':
       return state.kind === 'probing' && isProbe ? { kind: 'available', failures: 0, ejections: state.ejections } : state
     case 'probe':
-      return state.kind === 'ejected' && state.until <= now ? { kind: 'probing', ejections: state.ejections, reason: state.reason } : state
+      return canProbe(state, now) ? { kind: 'probing', ejections: state.ejections, reason: state.reason } : state
     case 'release':
       return state.kind === 'probing' && isProbe ? { ...state, kind: 'ejected', until: now } : state
     default:
@@ -129,7 +129,7 @@ export function transition(state: Health, event: HealthEvent, circumstances: Cir
 }
 
 /** Out, but its time is over and no probe is under way. */
-export function canProbe(state: Health, now: number): boolean {
+export function canProbe(state: Health, now: number): state is Ejected {
   return state.kind === 'ejected' && state.until <= now
 }
 

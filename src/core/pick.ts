@@ -157,12 +157,6 @@ function isHealthy(condition: Condition, mayProbe: boolean, found: Candidates, n
   return false
 }
 
-/** Whether requests are its probes: what cannot be reached is tried by the balancer itself, unless that is switched off or not taken. */
-function isProbedByRequests(backend: Backend, probes: boolean): boolean {
-  const { health } = backend
-  return !probes || backend.refusesProbes || health.kind === 'available' || (health.reason !== 'unreachable' && health.reason !== 'local')
-}
-
 /** After two failures on one origin the rest of that origin is passed over: what failed was the host. */
 const FAILURES_OF_ORIGIN = 2
 
@@ -181,7 +175,7 @@ function collectReady(tiers: Tiers, scope: Scope, probes: boolean, found: Candid
     for (; position < end; position++) {
       const backend = tiers.backends[position]! // tiers end within the backends
       const state = scope.states[position]
-      if (!isHealthy(backend, isProbedByRequests(backend, probes), found, now) || (state !== undefined && !isHealthy(state, true, found, now))) continue
+      if (!isHealthy(backend, !(probes && backend.needsOwnProbe), found, now) || (state !== undefined && !isHealthy(state, true, found, now))) continue
       const cooldownMs = (state?.cooldownUntil ?? now) - now
       if (cooldownMs > 0) found.throttledMs = Math.min(found.throttledMs, cooldownMs)
       else found.add(position, backend.config.weight)
@@ -202,7 +196,7 @@ function collectCandidates(
     let test = -1
     for (; position < end; position++) {
       const backend = tiers.backends[position]! // tiers end within the backends
-      if (!isHealthy(backend, mayProbe && isProbedByRequests(backend, probes), found, now) || isPassedOver(backend, request)) continue
+      if (!isHealthy(backend, mayProbe && !(probes && backend.needsOwnProbe), found, now) || isPassedOver(backend, request)) continue
       const state = scope.states[position]
       if (state !== undefined && !isHealthy(state, mayProbe, found, now)) continue
       const declaredMs = backend.declaredMs(request.bodyBytes, now)

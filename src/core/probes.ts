@@ -4,7 +4,7 @@
  * a time for each backend, with the backoff of its health; none where the pool is idle, for then there is no one to save.
  */
 import type { Backend } from './backend.js'
-import { canProbe, type Probing } from './health.js'
+import type { Probing } from './health.js'
 import type { Outcomes } from './outcomes.js'
 import type { BackendConfig, System, Timer } from './types.js'
 
@@ -71,7 +71,7 @@ export class Probes {
     this.#seen = this.#outcomes.changes
     if (!this.#isOn || this.#isClosed) return
     let at = Infinity
-    for (const backend of this.#backends) if (isOurs(backend) && backend.health.kind === 'ejected') at = Math.min(at, backend.health.until)
+    for (const backend of this.#backends) if (backend.needsOwnProbe && backend.health.kind === 'ejected') at = Math.min(at, backend.health.until)
     if (at >= this.#timerAt) return
     this.#timer?.cancel()
     this.#timerAt = at
@@ -97,7 +97,7 @@ export class Probes {
     this.isAsleep = now - this.usedAt > IDLE_AFTER_MS
     if (this.isAsleep) return
     for (const backend of this.#backends) {
-      const probe = isOurs(backend) && canProbe(backend.health, now) ? this.#outcomes.takeProbe(backend, now) : undefined
+      const probe = backend.needsOwnProbe ? this.#outcomes.takeProbe(backend, now) : undefined
       if (probe !== undefined) this.#probe(backend, probe, now)
     }
     this.#arm(now)
@@ -127,9 +127,4 @@ export class Probes {
     this.#arm(now)
     this.#onDone(now)
   }
-}
-
-/** Ours to try: out for want of a connection. What answers, and answers wrongly, is for requests to try. */
-function isOurs({ health, refusesProbes }: Backend): boolean {
-  return !refusesProbes && health.kind !== 'available' && (health.reason === 'unreachable' || health.reason === 'local')
 }

@@ -239,13 +239,19 @@ for (const [name, undici] of MAJORS) {
       assert.equal((await answer).statusCode, 200)
     })
 
-    test('that is longer than what is kept has one answer once it was begun, whatever that is', async (t) => {
+    /** A body longer than what is kept, which the first backend has read. */
+    const beginTooLong = async (t: TestContext) => {
       const east = await startScriptedBackend()
       t.after(() => east.close())
       const pool = await startPool(t, undici, east.url, { maxReplayBytes: 10 })
       const answer = undici.request(pool.url, { method: 'POST', body: Readable.from(['x'.repeat(100)], { objectMode: false }), dispatcher: pool.balancer })
       const call = await east.next()
       await call.request.body()
+      return { pool, answer, call }
+    }
+
+    test('that is longer than what is kept has one answer once it was begun, whatever that is', async (t) => {
+      const { pool, answer, call } = await beginTooLong(t)
       call.respond(429, { 'retry-after': '1' }, 'no more')
       const { statusCode, body } = await answer
       assert.deepEqual([statusCode, await body.text()], [429, 'no more'])
@@ -253,12 +259,7 @@ for (const [name, undici] of MAJORS) {
     })
 
     test('that is longer than what is kept fails with the first failure once it was begun', async (t) => {
-      const east = await startScriptedBackend()
-      t.after(() => east.close())
-      const pool = await startPool(t, undici, east.url, { maxReplayBytes: 10 })
-      const answer = undici.request(pool.url, { method: 'POST', body: Readable.from(['x'.repeat(100)], { objectMode: false }), dispatcher: pool.balancer })
-      const call = await east.next()
-      await call.request.body()
+      const { pool, answer, call } = await beginTooLong(t)
       call.reset()
       await assert.rejects(answer, { code: /ECONNRESET|UND_ERR_SOCKET/ })
       assert.equal(pool.west.calls.length, 0)

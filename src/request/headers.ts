@@ -3,6 +3,8 @@
  * caller's own objects may be: read and copied here, without touching them.
  */
 
+import { createHash, randomBytes } from 'node:crypto'
+
 /** Pairs in a flat array, an object, or (made into an array at once, since it may be good for one reading only) an iterable of pairs. */
 export type RequestHeaders = readonly unknown[] | Readonly<Record<string, unknown>> | null | undefined
 
@@ -136,4 +138,22 @@ function isFlat(headers: RequestHeaders): headers is readonly unknown[] {
 /** Compares without making a lower-case copy of every name. */
 function isNamed(key: unknown, name: string): boolean {
   return typeof key === 'string' && key.length === name.length && (key === name || key.toLowerCase() === name)
+}
+
+/** All that tells who the caller is, or whose account pays, in one text; `''` where there is nothing. */
+export function collectCredentials(headers: RequestHeaders): string {
+  return CREDENTIALS.map((name) => toText(findHeader(headers, name))).join('\n').trim()
+}
+
+function toText(value: unknown): string {
+  if (Array.isArray(value)) return value.map(toText).join(',')
+  return typeof value === 'string' ? value : value instanceof Uint8Array ? Buffer.from(value).toString('latin1') : ''
+}
+
+/** Of this process alone: what is remembered of callers means nothing outside it. */
+const salt = randomBytes(16)
+
+/** What is remembered of a caller's credential. */
+export function hashCredential(credential: string): string {
+  return createHash('sha256').update(salt).update(credential).digest('base64')
 }

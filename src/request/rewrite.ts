@@ -5,7 +5,7 @@
 import { toScopeName } from '../core/scopes.js'
 import type { BackendConfig } from '../core/types.js'
 import { isSingleUse, ReplayableBody } from './body.js'
-import { flattenHeaders, readContentLength, rewriteHeaders, type RequestHeaders } from './headers.js'
+import { collectCredentials, flattenHeaders, readContentLength, rewriteHeaders, type RequestHeaders } from './headers.js'
 import { beginsSomething, findModel, MAX_SCAN_BYTES, type ModelSpan } from './read-body.js'
 import { decode, isResponses, type Route } from './route.js'
 import type { DispatchOptions } from './undici.js'
@@ -34,6 +34,11 @@ export class OutgoingRequest {
     const head = this.body.head(MAX_SCAN_BYTES)
     this.#model = head === undefined ? undefined : findModel(head)
     return this.#model === undefined ? '' : toScopeName(this.#model.name)
+  }
+
+  /** All that tells who the caller is: in headers and, where the query may hold something of it, the query. */
+  callerCredential(): string {
+    return collectCredentials(this.headers) + (this.route.mayHoldKey ? `\n${this.route.rest.slice(this.route.rest.indexOf('?'))}` : '')
   }
 
   /**

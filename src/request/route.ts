@@ -2,6 +2,7 @@
  * Which requests are balanced, and which of them must not move: decided by the URL alone. What matches must match byte for byte
  * and on whole segments, or a backend would be asked for something else than the caller wrote.
  */
+import type { PathKind } from '../core/types.js'
 import type { DispatchOptions } from './undici.js'
 
 /** What is compared: an origin, and a base path without a slash at its end. */
@@ -18,6 +19,9 @@ export interface Route {
   readonly isStateful: boolean
   /** That Azure names in the path, and where in `rest` it stands. */
   readonly deployment: { readonly name: string; readonly start: number; readonly end: number } | undefined
+  /** A `POST` here asks for what a model makes. */
+  readonly isGenerating: boolean
+  readonly kind: PathKind
   /** The query may hold a credential, or a percent sign that may hide one: worth taking apart where none may be in it. */
   readonly mayHoldKey: boolean
 }
@@ -87,7 +91,7 @@ function findRoute(path: string, basePaths: readonly string[]): Route | undefine
 
 /** @param rest path and query after the request's own base */
 export function readRoute(rest: string): Route {
-  return { rest, isStateful: isStateful(rest), deployment: findDeployment(rest), mayHoldKey: /\?.*(key|code|sig|token|%)/i.test(rest) }
+  return { rest, isStateful: isStateful(rest), deployment: findDeployment(rest), isGenerating: GENERATING.test(rest), kind: kindOf(rest), mayHoldKey: /\?.*(key|code|sig|token|%)/i.test(rest) }
 }
 
 /** `HTTPS://Host:443/` and the like, which undici takes too. What has more in it, such as a user name or a path, is no origin. */
@@ -172,4 +176,10 @@ export function isStateful(rest: string): boolean {
 /** Whether a response is made here: of all that can be answered anywhere, this alone may leave something behind. */
 export function isResponses(rest: string): boolean {
   return /^(\/openai)?(\/v1)?\/responses\/?(\?|$)/.test(rest)
+}
+
+const GENERATING = /^(\/openai)?(\/v1)?(\/deployments\/[^/?]+)?\/(responses|chat\/completions|completions|embeddings|images\/\w+|audio\/\w+|moderations|videos)\/?(\?|$)/
+
+function kindOf(rest: string): PathKind {
+  return rest === '' ? 'model' : 'core'
 }

@@ -81,7 +81,7 @@ describe('the events of a stream', () => {
   })
 
   test('are the same however the stream was cut', () => {
-    const line = fc.oneof(fc.constantFrom('data: ü€😀', 'data:', 'event: x', ': c', 'id: 1', '', '', 'error: e', 'data: a'), anyText(8).map((text) => text.toWellFormed().replaceAll(/[\r\n]/g, ' ')))
+    const line = fc.oneof(fc.constantFrom('data: ü€😀', 'data:', 'event: x', ': c', 'id: 1', '', '', 'error: e', 'data: a'), anyText(8).map((text) => text.replaceAll(/[\r\n]/g, ' ')))
     fc.assert(fc.property(fc.array(line, { maxLength: 20 }), anyLineEnd, fc.boolean(), anyPlaces, (lines, lineEnd, hasMark, places) => {
       const text = lines.map((line) => `${line}\n`).join('')
       const expected = split([asBytes(text.replace(/^\uFEFF/, ''))])

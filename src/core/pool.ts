@@ -154,6 +154,8 @@ export class Pool {
 
   /** No further attempt: the last real answer, or error, is the caller's. */
   surface(request: PoolRequest, reason: SurfaceReason): Acquisition {
+    const last = request.tried?.at(-1)
+    if (last !== undefined && last.status > 0) this.deliver(last)
     if (this.#listener.hears('exhausted')) this.#listener.tell('exhausted', { request, retryAfterMs: undefined, reason })
     return { kind: 'surface', reason }
   }

@@ -186,7 +186,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     const beginning = this.#lookAt(outcome, status, headers)
     if (beginning === 'html') return this.#decide(handler, 'failed', new KeptAnswer(status, raw, parsed, message), now)
     if (beginning !== undefined) return handler.hold(new KeptAnswer(status, raw, parsed, message), beginning)
-    if (outcome === 'success') return this.#commit(handler, status, raw, parsed, message, false)
+    if (outcome === 'success') return this.#deliver(handler, status, raw, parsed, message, false)
     this.#decide(handler, outcome, new KeptAnswer(status, raw, parsed, message), now)
   }
 
@@ -241,11 +241,11 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   #decide(handler: AttemptHandler, outcome: OutcomeClass, answer: KeptAnswer, now: number, instead?: Answer): void {
     const { pool } = this.#context
     const { attempt } = handler
-    if (outcome === 'success') return this.#commit(handler, answer.status, answer.raw, answer.parsed, answer.message, false)
+    if (outcome === 'success') return this.#deliver(handler, answer.status, answer.raw, answer.parsed, answer.message, false)
     if (outcome === 'misconfigured') handler.refuseCredential()
     pool.conclude(attempt, outcome, now)
     if (this.#ended) return
-    if (isDelivered(outcome)) return this.#commit(handler, answer.status, answer.raw, answer.parsed, answer.message, true)
+    if (isDelivered(outcome)) return this.#deliver(handler, answer.status, answer.raw, answer.parsed, answer.message, true)
     // An error that was told is the end of what was begun; where nothing was told, it may go on.
     const isLeftOpen = outcome === 'failed' && attempt.error === undefined
     const next = isLeftOpen && this.#request.createsState() ? pool.surface(this, 'creates-state') : this.#acquireNext()
@@ -261,7 +261,6 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     }
     const better = outcome === 'refused' && this.#firstRefusal?.isWhole === true ? this.#firstRefusal : instead
     if (better === undefined) return this.#commit(handler, answer.status, answer.raw, answer.parsed, answer.message, true)
-    this.#context.pool.deliver(handler.attempt)
     this.#current = undefined
     handler.swallow(answer.headers)
     this.#answer(better)
@@ -276,10 +275,14 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     this.#proceed(next)
   }
 
+  /** @param isProven its outcome is known; of a success only when its first byte is here. */
+  #deliver(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined, isProven: boolean): void {
+    this.#context.pool.deliver(handler.attempt)
+    if (!this.#ended) this.#commit(handler, status, raw, parsed, message, isProven)
+  }
+
   /** The commit point: from here on nothing is retried. */
   #commit(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined, isProven: boolean): void {
-    this.#context.pool.deliver(handler.attempt)
-    if (this.#ended) return
     handler.commit(isProven)
     this.#endDeadline()
     this.#request.body.release()

@@ -295,8 +295,8 @@ describe('401 and 403', () => {
       assert.equal(error.code, 'of_west')
     })
 
-    test(`${status} to the caller's own credential is the caller's answer`, async (t) => {
-      const { east, client, status: statuses, calls } = await startEastAndWest(t)
+    test(`${status} to the caller's own credential is the caller's answer, where no other backend gets the same credential`, async (t) => {
+      const { east, client, status: statuses, calls } = await startEastAndWest(t, {}, [{}, { apiKey: 'ours' }])
       east.always(answers(status))
       assertIsA<APIError>(await failure(chat(client)), status === 401 ? AuthenticationError : PermissionDeniedError)
       assert.deepEqual(calls(), [1, 0])
@@ -309,7 +309,7 @@ describe('what is delivered as it is', () => {
   const errors: [number, object, abstract new (...args: never[]) => APIError, string][] = [
     [400, apiError('invalid_request'), BadRequestError, 'invalid_request'],
     [400, { error: { code: 'content_filter', message: 'The response was filtered', param: 'prompt', type: null, status: 400 } }, BadRequestError, 'content_filter'],
-    [404, apiError('DeploymentNotFound'), NotFoundError, 'DeploymentNotFound'],
+    [404, apiError('not_found'), NotFoundError, 'not_found'],
     [409, apiError('conflict'), ConflictError, 'conflict'],
     [422, apiError('unprocessable'), UnprocessableEntityError, 'unprocessable'],
   ]
@@ -405,6 +405,7 @@ describe('the caller gives up', () => {
     const done = failure(stream.done())
     const call = await east.next()
     call.head(200, { 'content-type': 'text/event-stream' })
+    call.write('data: {"choices":[{"delta":{"content":"Hel"}}]}\n\n')
     await until(() => status()[0].successes === 1)
     assert.equal(status()[0].inFlight, 1)
     stream.abort()

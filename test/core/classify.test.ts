@@ -13,7 +13,10 @@ const mean = (status: number, retry?: RetryHint, ownsCredential = false): Outcom
 describe('what a response means', () => {
   const plain: [OutcomeClass, number[]][] = [
     ['success', [101, 200, 201, 204, 206, 302, 304, 307]],
-    ['answered', [400, 401, 403, 404, 405, 409, 410, 413, 418, 422, 424, 499]],
+    ['answered', [400, 401, 404, 405, 409, 413, 418, 422, 424, 499]],
+    ['refused', [403]],
+    ['exhausted', [402]],
+    ['missing', [410]],
     ['throttled', [429]],
     ['failed', [408, 500, 501, 502, 503, 504, 520, 529, 599]],
   ]

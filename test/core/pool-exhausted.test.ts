@@ -29,7 +29,8 @@ describe('nothing available', () => {
     const kit = new PoolKit([backend('a')])
     kit.setChance(0)
     const request = new TestRequest()
-    kit.answer(kit.send(request), 429, { 'retry-after-ms': '0' })
+    kit.answer(kit.send(request), 429, { 'retry-after-ms': '10' })
+    kit.system.advance(10)
     assert.deepEqual(kit.acquire(request), { kind: 'reject', retryAfterMs: 1 })
   })
 
@@ -291,7 +292,8 @@ test('beyond all places that are known callers are told the longest promise, als
   const told: number[] = []
   for (let caller = 0; caller < 800; caller++) {
     const request = new TestRequest()
-    kit.answer(kit.send(request), 429, { 'retry-after-ms': '0' })
+    kit.answer(kit.send(request), 429, { 'retry-after-ms': '10' })
+    kit.system.advance(10)
     const refused = kit.acquire(request)
     told.push(refused.kind === 'reject' ? refused.retryAfterMs : NaN)
   }

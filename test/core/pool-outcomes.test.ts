@@ -137,16 +137,22 @@ describe('an outcome', () => {
     assert.deepEqual({ failures, state, inFlight }, { failures: 0, state: 'available', inFlight: 0 })
   })
 
-  test('a response that breaks off after its headers counts as a failure and changes nothing else', () => {
+  test('a response that breaks off after it has begun counts as a failure; the second in a row takes the scope out, whatever its beginning was', () => {
     const kit = two()
-    for (let i = 0; i < 3; i++) {
+    const breakOff = (): void => {
       const attempt = kit.send()
       kit.headers(attempt, 200)
       kit.settle(attempt, 'broken')
     }
-    const { failures, successes, state } = kit.statusOf('a')
-    assert.deepEqual({ failures, successes, state }, { failures: 3, successes: 3, state: 'available' })
-    assert.equal(kit.statusOf('a').scopes[0]?.failures, 3)
+    breakOff()
+    kit.answer(kit.send(), 200)
+    breakOff()
+    assert.equal(kit.statusOf('a').scopes[0]?.state, 'available', 'one that ended well lies between')
+    kit.listener.take()
+    breakOff()
+    const { failures, successes, scopes: [scope] } = kit.statusOf('a')
+    assert.deepEqual({ failures, successes, state: scope?.state, out: scope?.out?.reason }, { failures: 3, successes: 4, state: 'ejected', out: 'failed' })
+    assert.deepEqual(kit.listener.take().slice(-2).map((line) => line.split(' ')[0]), ['ejected', 'broken'])
   })
 
   test('what is left of a swallowed response is not counted again, however it ends', () => {

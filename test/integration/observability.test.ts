@@ -96,7 +96,7 @@ describe('events, in their order', () => {
     east.always(says('east'))
     balancer.system.advance(500)
     await chat(client)
-    assert.deepEqual(brief(told), ['picked east 1', 'readmitted east gpt-4o after ejected', 'answered east 200'])
+    assert.deepEqual(brief(told), ['picked east 1', 'answered east 200', 'readmitted east gpt-4o after ejected'])
   })
 
   test('unreachable, and misconfigured', async (t) => {
@@ -240,11 +240,14 @@ describe('status', () => {
     assert.deepEqual([status()[0].inFlight, status()[0].lastLatencyMs], [1, undefined])
     balancer.system.advance(321)
     call.head(200, { 'content-type': 'text/event-stream' })
+    call.write('data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n')
     const chunks = await stream
     const [before] = status()
     assert.deepEqual([before.inFlight, before.lastLatencyMs, before.successes, before.scopes[0]?.inFlight], [1, 321, 1, 1])
     call.end('data: [DONE]\n\n')
-    assert.equal((await chunks[Symbol.asyncIterator]().next()).done, true)
+    let count = 0
+    for await (const _ of chunks) count++
+    assert.equal(count, 1)
     await until(() => status()[0].inFlight === 0)
     assert.equal(status()[0].scopes[0]?.inFlight, 0)
   })
@@ -270,12 +273,12 @@ describe('status', () => {
     assert.ok(cooldownMs >= 20_000 && cooldownMs <= 21_000)
     const counts = { attempts: 1, successes: 0, throttled: 1, failures: 0, inFlight: 0 }
     assert.deepEqual(first, {
-      name: 'east', url: east.url, priority: 1, weight: 3, state: 'cooldown', cooldownMs, reason: undefined, lastLatencyMs: undefined, ...counts,
-      scopes: [{ scope: 'gpt-4o', state: 'cooldown', cooldownMs, reason: undefined, ...counts, pace: [] }],
+      name: 'east', url: east.url, priority: 1, weight: 3, state: 'cooldown', cooldownMs, reason: undefined, callersOut: 0, lastLatencyMs: undefined, ...counts,
+      scopes: [{ scope: 'gpt-4o', state: 'cooldown', cooldownMs, reason: undefined, out: { until: balancer.system.wallNow() + cooldownMs, reason: 'throttled' }, ...counts, pace: [] }],
     })
     const served = { attempts: 1, successes: 1, throttled: 0, failures: 0, inFlight: 0 }
     assert.deepEqual(second, {
-      name: 'west', url: west.url, priority: 2, weight: 1, state: 'available', cooldownMs: 0, reason: undefined, lastLatencyMs: 0, ...served,
+      name: 'west', url: west.url, priority: 2, weight: 1, state: 'available', cooldownMs: 0, reason: undefined, callersOut: 0, lastLatencyMs: 0, ...served,
       scopes: [{ scope: 'gpt4o-west', state: 'available', cooldownMs: 0, reason: undefined, ...served, pace: [] }],
     })
     balancer.system.advance(cooldownMs)

@@ -114,6 +114,7 @@ for (const [caller, inner] of PAIRS) {
         call.upgrade(101, {}, socket)
         call.fail(reset())
         assert.equal(it.inFlight, 1)
+        it.system.advance(1_000)
         socket.destroy()
         await turns(2)
         assert.equal(it.inFlight, 0)

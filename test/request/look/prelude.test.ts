@@ -53,6 +53,8 @@ describe('before the output of a stream', () => {
     ['one under the name that all events have', event('message', { type: 'response.created' })],
     ['one that repeats long instructions', of('response.created', { response: { instructions: 'x'.repeat(50_000) } })],
     ['one that repeats long instructions, without a name', nameless('response.created', { response: { instructions: 'x'.repeat(50_000) } })],
+    ['one that does both with spaces in it', `data: { "type" : "response.created", "response": {"instructions": "${'x'.repeat(50_000)}"}}\n\n`],
+    ['one that does both under the name that all events have', event('message', { type: 'response.created', response: { instructions: 'x'.repeat(50_000) } })],
     ['Azure\'s word about the prompt', AZURE_FIRST_CHUNK],
     ['a chunk without choices, and no usage', event(undefined, { choices: [] })],
     ['an empty piece of a legacy completion', event(undefined, { object: 'text_completion', choices: [{ text: '', index: 0, logprobs: null, finish_reason: null }] })],
@@ -130,6 +132,9 @@ describe('output', () => {
     ['what is no JSON', event(undefined, '{"choices":[],')],
     ['[DONE] and nothing before it, an empty answer', event(undefined, '[DONE]')],
     ['a chunk of more than 8 KiB, which is not read', event(undefined, { choices: [], x: 'x'.repeat(8_192) })],
+    ['a chunk of more than 8 KiB, even where it tells of an error', event(undefined, { error: { code: 'x', message: 'x'.repeat(8_192) } })],
+    ['an event of a response that is output, even where it tells of an error', of('response.output_text.delta', { error: { code: 'x' } })],
+    ['a chunk with something in it that has the type of another event', event(undefined, { x: { type: 'response.created' }, choices: [{ delta: { content: 'x' } }] })],
     ['a chunk that was left at the end', 'data: {"choices":[{"delta":{"content":"x"}}]}'],
   ]
   for (const [what, text] of outputs) {

@@ -10,9 +10,6 @@
 
 export type Verdict = 'pass' | 'partial' | 'safe' | 'fail'
 
-/** From the worst to the best. */
-export const VERDICTS = ['fail', 'safe', 'partial', 'pass'] as const satisfies readonly Verdict[]
-
 /** What the caller made of one request. Times are in seconds since the scenario began. */
 export type Call = { readonly beganAt: number, readonly seconds: number } & (
   | { readonly end: 'answer', readonly text: string, readonly model: string | undefined, readonly hasUsage: boolean }

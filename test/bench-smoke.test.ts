@@ -30,7 +30,7 @@ test('every part measures everything that its tables have a place for', async ()
 })
 
 test('a part that does not exist is told, with those that do', async () => {
-  await assert.rejects(bench('--part', 'routing'), /--part: must be one of pure, end-to-end, failover, scale, got "routing"/)
+  await assert.rejects(bench('--part', 'routing'), /--part: must be one of pure, end-to-end, first-output, failover, scale, got "routing"/)
 })
 
 test('without words everything is run in full', () => {

@@ -17,7 +17,7 @@ const FILE_TIMEOUT_MS = 5 * 60_000
 
 /** Those of more than two seconds on two idle cores, the slowest first. One that is missing here is only begun late. */
 const SLOW = [
-  'package/package', 'hardening/soak', 'bench-smoke', 'examples/recipes', 'integration/install', 'examples/demo', 'simulation/simulator',
+  'package/package', 'hardening/soak', 'bench-smoke', 'bench-faults', 'examples/recipes', 'integration/install', 'examples/demo', 'simulation/simulator',
   'simulation/regression', 'hardening/memory', 'compliance/transparency', 'docs', 'hardening/multi-process', 'architecture', 'simulation/report', 'clients/outcomes',
 ].map((name) => `test/${name}.test.ts`)
 

@@ -1,8 +1,8 @@
 /**
- * `npm run bench`: what the balancer costs, as Markdown. Under two minutes; no service, no network but the loopback.
+ * `npm run bench`: what the balancer costs, as Markdown. Under three minutes; no service, no network but the loopback.
  *
  *     npm run bench                        all parts
- *     npm run bench -- --part pure         one of pure, end-to-end, failover, scale; may be repeated
+ *     npm run bench -- --part pure         one of pure, end-to-end, first-output, failover, scale; may be repeated
  *     npm run bench -- --part pure --against COMMIT    beside the package as it was at a commit, in one run
  *     npm run bench -- --json              the numbers as JSON instead
  *     npm run bench -- --quick             shows that everything runs; the numbers are too few to mean anything
@@ -11,6 +11,7 @@
  */
 import { benchEndToEnd } from './end-to-end/part.js'
 import { benchFailover } from './failover/part.js'
+import { benchFirstOutput } from './first-output/part.js'
 import { benchPure } from './pure/part.js'
 import { benchScale } from './scale/part.js'
 import { PARTS, readArguments, type PartName } from './support/arguments.js'
@@ -20,7 +21,7 @@ import { toMarkdown } from './support/table.js'
 import type { Bench } from './support/bench.js'
 
 const BENCHES: Readonly<Record<PartName, Bench>> = {
-  'pure': benchPure, 'end-to-end': benchEndToEnd, 'failover': benchFailover, 'scale': benchScale,
+  'pure': benchPure, 'end-to-end': benchEndToEnd, 'first-output': benchFirstOutput, 'failover': benchFailover, 'scale': benchScale,
 }
 
 const { parts, json, quick, against } = readArguments(process.argv.slice(2))

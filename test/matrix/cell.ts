@@ -1,4 +1,7 @@
-/** Runs one cell: the checks of a consumer's project under one Node. */
+/** Runs one cell under its Node: the checks of a consumer's project, or tests of this project with another `openai`. */
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { root } from '../package/packed-project.js'
 import { runGroup } from '../support/process-group.js'
 import type { NodeBinary } from './nodes.js'
 import type { Cell } from './plan.js'
@@ -13,8 +16,7 @@ const NOT_THE_CONSUMERS = /^(node_.*|npm_.*|https?_proxy|no_proxy|all_proxy|open
 
 export async function runCell (cell: Cell, node: NodeBinary, folder: string, env: Readonly<Record<string, string>>): Promise<CellResult> {
   const start = performance.now()
-  const program = cell.refusal === undefined ? 'main.mjs' : 'refusal.mjs'
-  const { end, output } = await runChecks(node.path, program, folder, { ...env, MATRIX_SENTENCE: cell.refusal ?? '' })
+  const { end, output } = await runChecks(node.path, argumentsOf(cell), folder, { ...env, MATRIX_SENTENCE: cell.refusal ?? '', MATRIX_OPENAI: cell.openai ?? '' })
   const { passed, failures } = readTap(output)
   // A program that dies, hangs or checks nothing has failed, whatever it said before.
   const isSilent = failures.length === 0 && (end !== 'exit code 0' || passed === 0)
@@ -24,8 +26,14 @@ export async function runCell (cell: Cell, node: NodeBinary, folder: string, env
   }
 }
 
-async function runChecks (node: string, program: string, cwd: string, more: Readonly<Record<string, string>>): Promise<{ end: string, output: string }> {
+function argumentsOf ({ refusal, tests }: Cell): string[] {
+  if (tests === undefined) return [refusal === undefined ? 'main.mjs' : 'refusal.mjs']
+  const files = readdirSync(join(root, tests)).filter((file) => file.endsWith('.test.ts')).map((file) => join(tests, file))
+  return ['--import', './test/support/swap-openai.mjs', '--import', 'tsx', '--test', ...files]
+}
+
+async function runChecks (node: string, args: readonly string[], cwd: string, more: Readonly<Record<string, string>>): Promise<{ end: string, output: string }> {
   const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !NOT_THE_CONSUMERS.test(name)))
-  const { end, stdout, stderr } = await runGroup(node, ['--test-reporter=tap', program], { cwd, env: { ...inherited, NO_COLOR: '1', ...more }, timeoutMs: CELL_MS })
+  const { end, stdout, stderr } = await runGroup(node, ['--test-reporter=tap', ...args], { cwd, env: { ...inherited, NO_COLOR: '1', ...more }, timeoutMs: CELL_MS })
   return { end, output: `${stdout}${stderr}` }
 }

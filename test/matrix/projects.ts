@@ -7,6 +7,9 @@ import type { Cell } from './plan.js'
 /** Other copies of undici that a program may hold, whichever one it gives to the balancer. */
 const OTHERS = ['6', '7', '8'] as const
 
+/** The latest of a line is asked for by one that is known to be there: npm's cache may hold a list from before it. */
+const LATEST: Readonly<Record<string, string>> = { '8': '^8.13.1' }
+
 /** Cells that differ only in Node share a project. */
 export function projectOf ({ undici, openai }: Cell): string {
   return `undici-${undici}${openai === undefined ? '' : `-openai-${openai}`}`
@@ -17,10 +20,10 @@ export async function createProject (packed: PackedProject, cell: Cell): Promise
   const folder = join(packed.temp, projectOf(cell))
   await mkdir(folder)
   await cp(join(root, 'test', 'matrix', 'consumer'), folder, { recursive: true })
-  const dependencies: Record<string, string> = { [packed.manifest.name]: `file:${packed.tarball}`, undici: cell.undici }
+  const dependencies: Record<string, string> = { [packed.manifest.name]: `file:${packed.tarball}`, undici: LATEST[cell.undici] ?? cell.undici }
   if (cell.openai !== undefined) {
     dependencies.openai = cell.openai
-    for (const major of OTHERS) dependencies[`undici-${major}`] = `npm:undici@${major}`
+    for (const major of OTHERS) dependencies[`undici-${major}`] = `npm:undici@${LATEST[major] ?? major}`
   }
   await writeFile(join(folder, 'package.json'), JSON.stringify({ name: 'consumer', private: true, dependencies }))
   const npm = (...more: string[]): ReturnType<typeof run> => run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error', ...more], folder)

@@ -9,8 +9,8 @@ export interface CellResult {
 }
 
 /** `node 24, undici 8, openai 7` */
-export function nameOf ({ node, undici, openai }: Cell): string {
-  return `node ${node}, undici ${undici}${openai === undefined ? '' : `, openai ${openai}`}`
+export function nameOf ({ node, undici, openai, tests }: Cell): string {
+  return `node ${node}, undici ${undici}${openai === undefined ? '' : `, openai ${openai}`}${tests === undefined ? '' : `, ${tests}`}`
 }
 
 /** Each check that failed anywhere, with what it said the first time, and where else it failed. */
@@ -33,7 +33,7 @@ export function formatTable (results: readonly CellResult[]): string {
   const head = ['Node', 'undici', 'openai', 'result', 'checks', 'seconds', 'failed']
   const rows = results.map(({ cell, nodeVersion, passed, seconds, failures }) => [
     nodeVersion, cell.undici, cell.openai ?? '-',
-    failures.length > 0 ? 'FAILED' : cell.refusal === undefined ? 'ok' : 'ok, refused', String(passed), seconds.toFixed(1), failures.map(({ name }) => name).join('; '),
+    failures.length > 0 ? 'FAILED' : cell.tests !== undefined ? `ok, ${cell.tests}` : cell.refusal === undefined ? 'ok' : 'ok, refused', String(passed), seconds.toFixed(1), failures.map(({ name }) => name).join('; '),
   ])
   const widths = head.map((title, column) => (column === head.length - 1 ? title.length : Math.max(...[head, ...rows].map((row) => row[column]?.length ?? 0))))
   const line = (row: readonly string[]): string => `| ${row.map((text, column) => text.padEnd(widths[column] ?? 0)).join(' | ')} |`

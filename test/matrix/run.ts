@@ -8,7 +8,7 @@
  *     npm run test:matrix -- --keep                      leaves the projects where they are
  */
 import { tmpdir } from 'node:os'
-import { packProject } from '../package/packed-project.js'
+import { packProject, root } from '../package/packed-project.js'
 import { killGroups } from '../support/process-group.js'
 import { testCertificate } from '../support/tls.js'
 import { runCell } from './cell.js'
@@ -49,11 +49,13 @@ async function runAll (): Promise<CellResult[]> {
   const [nodes, packed, { ca, cert, key }] = await Promise.all([findNodes(), packProject(temp), testCertificate()])
   say(`packed ${packed.manifest.name} ${packed.manifest.version}, ${packed.size} bytes; Node ${[...nodes.values()].map(({ version }) => version).join(', ')}`)
   const projects = new Map<string, string>()
-  const different = [...new Map(cells.map((cell) => [projectOf(cell), cell])).values()]
+  const consumers = cells.filter(({ tests }) => tests === undefined)
+  const different = [...new Map(consumers.map((cell) => [projectOf(cell), cell])).values()]
   await inParallel(different, async (cell) => { projects.set(projectOf(cell), await createProject(packed, cell)) })
   say(`installed in ${projects.size} projects; ${cells.length} cells, ${AT_ONCE} at a time`)
   return inParallel(cells, async (cell) => {
-    const result = await runCell(cell, known(nodes, cell.node), known(projects, projectOf(cell)), { MATRIX_CA: ca, MATRIX_CERT: cert, MATRIX_KEY: key })
+    const folder = cell.tests === undefined ? known(projects, projectOf(cell)) : root
+    const result = await runCell(cell, known(nodes, cell.node), folder, { MATRIX_CA: ca, MATRIX_CERT: cert, MATRIX_KEY: key })
     say(`${nameOf(cell)}: ${result.failures.length === 0 ? 'ok' : 'FAILED'}, ${result.passed} checks in ${result.seconds.toFixed(1)} s`)
     return result
   })

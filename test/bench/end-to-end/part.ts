@@ -1,7 +1,8 @@
 import { startChild, type Child } from '../support/child.js'
 import type { Compiled } from '../support/compile.js'
 import type { Manner, ServerCalls } from '../support/server.js'
-import { median, quantile } from '../support/statistics.js'
+import { bandOf, rotate } from '../support/rounds.js'
+import { median } from '../support/statistics.js'
 import type { Column, Table } from '../support/table.js'
 import { APIS, SUBJECTS, WORKLOADS, type Api, type SubjectName, type WorkloadName } from './workloads.js'
 import type { EndToEndCalls, Took } from './worker.js'
@@ -92,14 +93,4 @@ function ratios(bare: readonly Took[], own: readonly Took[], compareTwo: (base: 
     const base = bare[index]
     return base === undefined ? [] : [compareTwo(base, round)]
   })
-}
-
-function bandOf(values: readonly number[]): string {
-  return `${quantile(values, 0.25).toFixed(2)}–${quantile(values, 0.75).toFixed(2)}`
-}
-
-/** Nobody always goes first. */
-function rotate<T>(values: readonly T[], by: number): T[] {
-  const at = (by + values.length) % values.length
-  return [...values.slice(at), ...values.slice(0, at)]
 }

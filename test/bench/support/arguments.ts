@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util'
 
 /** In the order in which they run. */
-export const PARTS = ['pure', 'end-to-end', 'failover', 'scale'] as const
+export const PARTS = ['pure', 'end-to-end', 'first-output', 'failover', 'scale'] as const
 
 export type PartName = typeof PARTS[number]
 

@@ -9,8 +9,20 @@ const EVENT = `data: ${JSON.stringify({ id: 'chatcmpl-1', object: 'chat.completi
 /** A short answer of a chat model. */
 const EVENTS = 64
 
-/** Whole answers at once, an event stream, always a 429 that says "at once", or an answer that waits to be let go. */
-export type Manner = 'json' | 'events' | 'throttled' | 'held'
+/** What Azure sends before there is any output: what its filter thinks of the prompt, and the role. */
+const PRELUDE = [
+  { choices: [], created: 0, id: '', model: '', object: '', prompt_filter_results: [{ prompt_index: 0, content_filter_results: { hate: { filtered: false, severity: 'safe' } } }] },
+  { choices: [{ content_filter_results: {}, delta: { content: '', refusal: null, role: 'assistant' }, finish_reason: null, index: 0 }], created: 1_760_000_000, id: 'chatcmpl-1', object: 'chat.completion.chunk' },
+].map((chunk) => `data: ${JSON.stringify(chunk)}\n\n`)
+
+/** Milliseconds from the prelude to the first output, where a model thinks. Real ones take longer: the more of that, the less is seen of anything else. */
+const THINKS_MS = 2
+
+/**
+ * Whole answers at once, an event stream, one that begins with a prelude and has its first output at once or after a while, always a
+ * 429 that says "at once", or an answer that waits to be let go.
+ */
+export type Manner = 'json' | 'events' | 'prelude' | 'prelude-and-pause' | 'throttled' | 'held'
 
 /** Requests that have arrived whole and wait for their answer, or for its end. */
 const held: ServerResponse[] = []
@@ -29,6 +41,14 @@ const MANNERS: Readonly<Record<Manner, (response: ServerResponse) => void>> = {
     }
     next()
   },
+  'prelude'(response) {
+    begin(response)
+    response.end(`${EVENT}data: [DONE]\n\n`)
+  },
+  'prelude-and-pause'(response) {
+    begin(response)
+    setTimeout(() => { response.end(`${EVENT}data: [DONE]\n\n`) }, THINKS_MS)
+  },
   throttled(response) {
     response.writeHead(429, { 'retry-after-ms': '0', 'content-length': '2' }).end('{}')
   },
@@ -36,6 +56,11 @@ const MANNERS: Readonly<Record<Manner, (response: ServerResponse) => void>> = {
     held.push(response)
     if (held.length === awaited?.count) awaited.resolve()
   },
+}
+
+function begin(response: ServerResponse): void {
+  response.writeHead(200, { 'content-type': 'text/event-stream' })
+  for (const chunk of PRELUDE) response.write(chunk)
 }
 
 const calls = {

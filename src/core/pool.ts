@@ -42,7 +42,6 @@ export class Pool {
   #config: PoolConfig
   #tiers: Tiers
   #budget: RetryBudget
-  #maxAttempts: number
   #isClosed = false
 
   /** @param sendProbe sends a `HEAD` to a backend that cannot be reached; without it requests are the probes. */
@@ -52,7 +51,6 @@ export class Pool {
     this.#random = () => system.random()
     this.#config = config
     this.#tiers = new Tiers(config, [])
-    this.#maxAttempts = boundAttempts(config)
     this.#budget = new RetryBudget(config.retryBudget.ratio, config.retryBudget.minPerSecond, now)
     this.#outcomes = new Outcomes(system, listener)
     this.#picker = new Picker(this.#outcomes, system)
@@ -143,7 +141,6 @@ export class Pool {
     const isPacingNew = config.pacing !== this.#config.pacing
     this.#config = config
     this.#tiers = new Tiers(config, this.#tiers.all)
-    this.#maxAttempts = boundAttempts(config)
     this.#take()
     this.#scopes.rebase(this.#tiers.backends)
     if (isPacingNew) this.#scopes.repace(this.#tiers.all)
@@ -196,7 +193,7 @@ export class Pool {
     const isThrottled = to === undefined && (found.kind === 'backend' || found.isThrottled)
     const toldMs = found.kind === 'shortage' ? found.toldMs : 0
     const soonestMs = found.kind === 'shortage' ? found.soonestMs : 0
-    if (attempts - request.repeats >= this.#maxAttempts) {
+    if (attempts - request.repeats >= boundAttempts(this.#config, request)) {
       return isThrottled && lastOutcome !== 'misconfigured' ? this.#reject(request, scope, toldMs, 'throttled', now) : this.surface(request, 'attempts')
     }
     if (to === undefined) {
@@ -272,7 +269,7 @@ export class Pool {
   }
 
   #patienceMs(request: PoolRequest, scope: Scope, now: number): number {
-    const { maxWaitMs } = this.#config
+    const { maxWaitMs = this.#config.maxWaitMs } = request
     if (maxWaitMs === 0) return 0
     const leftMs = request.waitingSince === undefined ? maxWaitMs : request.waitingSince + maxWaitMs - now
     return Math.max(0, Math.min(leftMs, scope.queue.patienceMs(maxWaitMs, now)))
@@ -285,7 +282,8 @@ function isOver({ endsAt }: PoolRequest, now: number): boolean {
   return lateMs >= -FINEST_TIMER_MS && lateMs <= STANDSTILL_MS
 }
 
-function boundAttempts({ maxAttempts, maxWaitMs, backends }: PoolConfig): number {
+function boundAttempts(config: PoolConfig, { maxWaitMs = config.maxWaitMs }: PoolRequest): number {
+  const { maxAttempts, backends } = config
   return maxAttempts ?? (maxWaitMs > 0 ? Math.max(LEAST_ATTEMPTS_WITH_WAITS, 2 * backends.length) : backends.length)
 }
 

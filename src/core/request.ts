@@ -16,6 +16,8 @@ export abstract class PoolRequest {
   bodyBytes = 0
   /** Goes to the home backend and nowhere else (stateful paths). */
   abstract readonly pinned: boolean
+  /** For how long it may be held, in milliseconds, where it has said so itself: else the option of this name counts. */
+  maxWaitMs: number | undefined = undefined
 
   /** Monotonic time from which on no further attempt begins, and at which a wait ends. */
   get deadlineAt(): number {

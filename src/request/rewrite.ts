@@ -6,25 +6,35 @@ import { toScopeName } from '../core/scopes.js'
 import type { BackendConfig } from '../core/types.js'
 import { isSingleUse, ReplayableBody } from './body.js'
 import { flattenHeaders, readContentLength, rewriteHeaders, type RequestHeaders } from './headers.js'
+import { readHints, type HintOptions, type Hints } from './hints.js'
 import { beginsSomething, findModel, MAX_SCAN_BYTES, type ModelSpan } from './read-body.js'
 import { decode, isResponses, type Route } from './route.js'
 import type { DispatchOptions } from './undici.js'
+
+export interface OutgoingOptions extends HintOptions {
+  readonly maxReplayBytes: number
+}
 
 /** The caller's request, from which every attempt's is made. */
 export class OutgoingRequest {
   readonly opts: DispatchOptions
   readonly route: Route
+  /** What it says of itself. */
+  readonly hints: Hints
+  /** Without what is for us. */
   readonly headers: RequestHeaders
   readonly body: ReplayableBody
   #model: ModelSpan | undefined
 
-  constructor(opts: DispatchOptions, route: Route, maxReplayBytes: number) {
+  constructor(opts: DispatchOptions, route: Route, options: OutgoingOptions) {
     this.opts = opts
     this.route = route
-    this.headers = flattenHeaders(opts.headers)
+    const headers = flattenHeaders(opts.headers)
+    this.hints = readHints(headers, options)
+    this.headers = this.hints.otherHeaders ?? headers
     // Of a body in hand the length is known without.
     const contentLength = isSingleUse(opts.body) ? readContentLength(this.headers) : undefined
-    this.body = ReplayableBody.of(opts.body, contentLength, maxReplayBytes)
+    this.body = ReplayableBody.of(opts.body, contentLength, options.maxReplayBytes)
   }
 
   /** What the request is throttled under: the deployment in its path, else the model in its body, else `''`. */

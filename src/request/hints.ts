@@ -6,7 +6,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { ResolvedLogger } from '../logger.js'
 import type { Traffic } from '../options/index.js'
-import type { RequestHeaders } from './headers.js'
+import { HINT_PREFIX, isFlat, isHint, type RequestHeaders } from './headers.js'
 
 /** Of one request, the header before the context. What is not said here is said by the options. */
 export interface Hints extends Readonly<Traffic> {
@@ -43,8 +43,6 @@ export const HINTS: { readonly [K in keyof Traffic]-?: Hint } = Object.freeze({
   deadlineMs: { header: 'x-balancer-deadline-ms', ...milliseconds(1) },
   stream: { header: 'x-balancer-stream', ...oneOf('whole') },
 })
-
-const PREFIX = 'x-balancer-'
 
 const FIELDS = new Map(Object.entries(HINTS).map(([field, { header }]) => [header, field as keyof Traffic]))
 
@@ -87,10 +85,13 @@ export interface HintOptions {
   readonly logger: ResolvedLogger
 }
 
-/** Called as the request is dispatched: later on, the context may be another one's. */
-export function readHints(headers: RequestHeaders, { requestHeaders, logger }: HintOptions): Hints {
+/**
+ * Called as the request is dispatched: later on, the context may be another one's.
+ * @param hasHints there is such a header
+ */
+export function readHints(headers: RequestHeaders, hasHints: boolean, { requestHeaders, logger }: HintOptions): Hints {
   const around = (context ?? shared[CONTEXT])?.getStore()
-  if (!hasHints(headers)) return around ?? NONE
+  if (!hasHints) return around ?? NONE
   const otherHeaders = removeHints(headers)
   if (!requestHeaders) {
     warnOnce(logger)
@@ -113,7 +114,7 @@ let hasWarned = false
 function warnOnce(logger: ResolvedLogger): void {
   if (hasWarned || !logger.isLevelEnabled('warn')) return
   hasWarned = true
-  logger.warn({}, `Headers of requests that begin with ${PREFIX} are removed and ignored: the option requestHeaders is false. Set it to true where only those ` +
+  logger.warn({}, `Headers of requests that begin with ${HINT_PREFIX} are removed and ignored: the option requestHeaders is false. Set it to true where only those ` +
     'whom you trust can set headers of these requests, or use withTraffic().')
 }
 
@@ -131,23 +132,6 @@ const MAX_SHOWN = 80
 function toPrintable(text: string): string {
   const short = text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}...` : text
   return short.replace(/[^\x20-\x7e]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`)
-}
-
-/** One pass over the names, of every request: no copy of a name is made that does not look like one of ours. */
-function hasHints(headers: RequestHeaders): boolean {
-  if (headers === null || headers === undefined) return false
-  if (isFlat(headers)) {
-    for (let i = 0; i + 1 < headers.length; i += 2) if (isHint(headers[i])) return true
-    return false
-  }
-  for (const name in headers) if (isHint(name)) return true
-  return false
-}
-
-function isHint(name: unknown): boolean {
-  if (typeof name !== 'string') return name instanceof Uint8Array && isHint(toText(name))
-  // The third letter, since it is a `b` in hardly any other.
-  return name.length >= PREFIX.length && (name.charCodeAt(2) | 0x20) === 0x62 && name.slice(0, PREFIX.length).toLowerCase() === PREFIX
 }
 
 /** All others as they were, in a list of the same kind. */
@@ -176,8 +160,4 @@ function toText(value: unknown): string {
   if (Array.isArray(value)) return value.map(toText).join(', ')
   if (value === null) return ''
   return typeof value === 'number' || typeof value === 'boolean' ? String(value) : `(${typeof value})`
-}
-
-function isFlat(headers: RequestHeaders): headers is readonly unknown[] {
-  return Array.isArray(headers)
 }

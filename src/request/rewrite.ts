@@ -5,7 +5,7 @@
 import { toScopeName } from '../core/scopes.js'
 import type { BackendConfig } from '../core/types.js'
 import { isSingleUse, ReplayableBody } from './body.js'
-import { flattenHeaders, readContentLength, rewriteHeaders, type RequestHeaders } from './headers.js'
+import { flattenHeaders, HAS_HINTS, readContentLength, rewriteHeaders, scanHeaders, type RequestHeaders } from './headers.js'
 import { readHints, type HintOptions, type Hints } from './hints.js'
 import { beginsSomething, findModel, MAX_SCAN_BYTES, type ModelSpan } from './read-body.js'
 import { decode, isResponses, type Route } from './route.js'
@@ -23,6 +23,8 @@ export class OutgoingRequest {
   readonly hints: Hints
   /** Without what is for us. */
   readonly headers: RequestHeaders
+  /** What `scanHeaders` has found. */
+  readonly found: number
   readonly body: ReplayableBody
   #model: ModelSpan | undefined
 
@@ -30,7 +32,8 @@ export class OutgoingRequest {
     this.opts = opts
     this.route = route
     const headers = flattenHeaders(opts.headers)
-    this.hints = readHints(headers, options)
+    this.found = scanHeaders(headers)
+    this.hints = readHints(headers, (this.found & HAS_HINTS) !== 0, options)
     this.headers = this.hints.otherHeaders ?? headers
     // Of a body in hand the length is known without.
     const contentLength = isSingleUse(opts.body) ? readContentLength(this.headers) : undefined
@@ -95,14 +98,14 @@ function toMockBody(body: unknown): unknown {
  * @param contentLength set when the caller's `content-length` must not stand as it is
  */
 function rewriteRequest(
-  { opts, route, headers }: OutgoingRequest, backend: BackendConfig, credential: string | undefined, body: unknown, contentLength: number | undefined,
+  { opts, route, headers, found }: OutgoingRequest, backend: BackendConfig, credential: string | undefined, body: unknown, contentLength: number | undefined,
 ): DispatchOptions {
   const own = credential === undefined || backend.credential === undefined ? undefined : { name: backend.credential.header, value: credential }
   const rewritten: DispatchOptions = {
     ...opts,
     origin: backend.origin,
     path: rewritePath(route, backend, own !== undefined, opts.query == null),
-    headers: rewriteHeaders(headers, { credential: own, contentLength }),
+    headers: rewriteHeaders(headers, { credential: own, contentLength }, found),
     body,
   }
   if (opts.query != null) rewritten.query = rewriteQuery(opts.query, backend, own !== undefined)

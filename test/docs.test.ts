@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { Dispatcher } from 'undici'
 import { BalancerClosedError, CredentialError, InstallError, InvalidOptionsError } from '../src/errors.js'
 import { resolveOptions } from '../src/options/index.js'
+import { HINTS } from '../src/request/hints.js'
 import { makeThrottledAnswer } from '../src/request/own-answers.js'
 import { DIFFERENCES, SHOWN_ELSEWHERE } from './compliance/transparency/differences.js'
 import { MOST_WAITERS } from './support/pool-kit.js'
@@ -71,6 +72,12 @@ describe('the README', () => {
 
   test('has a table of options that is complete and true', () => {
     assert.deepEqual(checks.checkOptions(readme, types), [])
+  })
+
+  test('has all that one request may say, in a header and in withTraffic', () => {
+    const rows = readTable(findSection(readme, 'What one request may say'), 'header', 'field of `withTraffic`')
+    assert.deepEqual(rows.map((row) => row.slice(0, 2).map((cell) => codeSpans(cell)[0])), Object.entries(HINTS).map(([field, { header }]) => [header, field]))
+    assert.deepEqual(types('Traffic').map(({ name }) => name), Object.keys(HINTS))
   })
 
   test('has a table of outcomes that says what classify does, for every status', () => {

@@ -42,7 +42,6 @@ export class Pool {
   #config: PoolConfig
   #tiers: Tiers
   #budget: RetryBudget
-  #maxAttempts: number
   #isClosed = false
 
   /** @param sendProbe sends a `HEAD` to a backend that cannot be reached; without it requests are the probes. */
@@ -53,7 +52,6 @@ export class Pool {
     this.#random = () => system.random()
     this.#config = config
     this.#tiers = new Tiers(config, [])
-    this.#maxAttempts = boundAttempts(config)
     this.#budget = new RetryBudget(config.retryBudget.ratio, config.retryBudget.minPerSecond, now)
     this.#outcomes = new Outcomes(system, listener)
     this.#picker = new Picker(this.#outcomes, system)
@@ -175,7 +173,6 @@ export class Pool {
     const isPacingNew = config.pacing !== this.#config.pacing
     this.#config = config
     this.#tiers = new Tiers(config, this.#tiers.all)
-    this.#maxAttempts = boundAttempts(config)
     this.#take()
     this.#scopes.rebase(this.#tiers.backends)
     if (isPacingNew) this.#scopes.repace(this.#tiers.all)
@@ -254,8 +251,8 @@ export class Pool {
     if (attempt !== undefined && this.#listener.hears('failover')) this.#listener.tell('failover', { attempt, to: to?.config })
   }
 
-  #isUsedUp({ attempts, repeats }: PoolRequest): boolean {
-    return attempts - repeats >= this.#maxAttempts
+  #isUsedUp(request: PoolRequest): boolean {
+    return request.attempts - request.repeats >= boundAttempts(this.#config, request)
   }
 
   /** A step after a 429 is free, and so is one that `isFree`. */
@@ -329,7 +326,7 @@ export class Pool {
   }
 
   #patienceMs(request: PoolRequest, scope: Scope, now: number): number {
-    const { maxWaitMs } = this.#config
+    const { maxWaitMs = this.#config.maxWaitMs } = request
     if (maxWaitMs === 0) return 0
     const leftMs = request.waitingSince === undefined ? maxWaitMs : request.waitingSince + maxWaitMs - now
     return Math.max(0, Math.min(leftMs, scope.queue.patienceMs(maxWaitMs, now)))
@@ -342,7 +339,8 @@ function isOver({ endsAt }: PoolRequest, now: number): boolean {
   return lateMs >= -FINEST_TIMER_MS && lateMs <= STANDSTILL_MS
 }
 
-function boundAttempts({ maxAttempts, maxWaitMs, backends }: PoolConfig): number {
+function boundAttempts(config: PoolConfig, { maxWaitMs = config.maxWaitMs }: PoolRequest): number {
+  const { maxAttempts, backends } = config
   return maxAttempts ?? (maxWaitMs > 0 ? Math.max(LEAST_ATTEMPTS_WITH_WAITS, 2 * backends.length) : backends.length)
 }
 

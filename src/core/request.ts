@@ -26,6 +26,9 @@ export abstract class PoolRequest {
     return ''
   }
 
+  /** For how long it may be held, in milliseconds, where it has said so itself: else the option of this name counts. */
+  maxWaitMs: number | undefined = undefined
+
   /** Monotonic time from which on no further attempt begins, and at which a wait ends. */
   get deadlineAt(): number {
     return Infinity

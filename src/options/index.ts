@@ -116,6 +116,13 @@ export interface BalancerOptions {
    */
   retryBudget?: { readonly ratio?: number | undefined; readonly minPerSecond?: number | undefined } | undefined
   /**
+   * Whether `x-balancer-*` headers of requests are honoured (`x-balancer-max-wait-ms`, `x-balancer-deadline-ms`, `x-balancer-stream`:
+   * see `Traffic`). They are removed from balanced requests in any case. Not where a server passes on headers of clients that
+   * you do not trust: they could wait as long as they like. `withTraffic` works without it.
+   * @default false
+   */
+  requestHeaders?: boolean | undefined
+  /**
    * A logger such as pino's, or `false` for none.
    * @default a pino logger named `openai-priority-loadbalancer` on stderr, level `warn` or what OPENAI_LOADBALANCER_LOG_LEVEL says
    */
@@ -124,6 +131,16 @@ export interface BalancerOptions {
 
 /** See `BalancerOptions.streamGuard`. */
 export type StreamGuard = 'output' | 'whole' | false
+
+/** What requests may say of themselves, by `withTraffic` or in a header. A field that is not given, or `undefined`, says nothing. */
+export interface Traffic {
+  /** The option `maxWaitMs` for these requests: an integer from 0 to 86,400,000. Header `x-balancer-max-wait-ms`. */
+  maxWaitMs?: number | undefined
+  /** The option `deadlineMs` for these requests: an integer from 1 to 86,400,000. Header `x-balancer-deadline-ms`. */
+  deadlineMs?: number | undefined
+  /** `whole`: an answer that is streamed is held until it has ended well. Header `x-balancer-stream`. */
+  stream?: 'whole' | undefined
+}
 
 /** What an option is when it is not given, in one place. Options that are not here have no default, or one that depends on others. */
 export const DEFAULTS = Object.freeze({
@@ -142,6 +159,8 @@ export const DEFAULTS = Object.freeze({
   streamGuard: 'output' as StreamGuard,
   /** Retries per request, and per second. Finagle's: a fifth on top of the traffic, and enough for a process with little traffic to fail over at all. */
   retryBudget: Object.freeze({ ratio: 0.2, minPerSecond: 10 }),
+  /** Headers may be those of a server's own clients, who are not to say how they are served. */
+  requestHeaders: false,
   logLevel: DEFAULT_LOG_LEVEL,
 })
 
@@ -163,6 +182,7 @@ const CHECKS = Object.freeze({
   streamGuard: readStreamGuard,
   streamIdleMs: (value: unknown) => checkDuration(value, 'streamIdleMs', { zero: false }),
   retryBudget: readRetryBudget,
+  requestHeaders: (value: unknown) => checkBoolean(value, 'requestHeaders'),
   logger: (value: unknown) => resolveLogger(value, process.env),
 }) satisfies Readonly<Record<keyof BalancerOptions, (value: unknown) => unknown>>
 
@@ -184,6 +204,7 @@ export interface ResolvedOptions extends PoolConfig {
   readonly deadlineMs: number | undefined
   readonly streamGuard: StreamGuard
   readonly streamIdleMs: number | undefined
+  readonly requestHeaders: boolean
   /** Never throws; silent for `false`. */
   readonly logger: ResolvedLogger
   /** Sentences for the log: what is allowed, but hardly meant. */
@@ -276,6 +297,7 @@ function complete(given: Given, gone: Gone): ResolvedOptions {
     streamGuard: given.streamGuard ?? DEFAULTS.streamGuard,
     streamIdleMs: given.streamIdleMs,
     retryBudget: given.retryBudget ?? DEFAULTS.retryBudget,
+    requestHeaders: given.requestHeaders ?? DEFAULTS.requestHeaders,
     logger,
     warnings: findWarnings(backends, intercept, home),
   })

@@ -69,6 +69,34 @@ export function findHeader(headers: RequestHeaders, name: string): unknown {
   return undefined
 }
 
+/** What the names of headers begin with that are for us (see hints.ts). */
+export const HINT_PREFIX = 'x-balancer-'
+
+/** What `scanHeaders` may find, as bits. */
+export const HAS_HOST = 1
+export const HAS_HINTS = 2
+
+/** One pass over the names, of every request, for all that is looked for in them. */
+export function scanHeaders(headers: RequestHeaders): number {
+  let found = 0
+  if (headers === null || headers === undefined) return found
+  if (isFlat(headers)) for (let i = 0; i + 1 < headers.length; i += 2) found |= scanName(headers[i])
+  else for (const name in headers) found |= scanName(name)
+  return found
+}
+
+function scanName(name: unknown): number {
+  if (isHint(name)) return HAS_HINTS
+  return isNamed(name, 'host') ? HAS_HOST : 0
+}
+
+/** Whether a header is for us, in whatever letter case, also where its name is a Buffer. */
+export function isHint(name: unknown): boolean {
+  if (typeof name !== 'string') return name instanceof Uint8Array && isHint(Buffer.from(name).toString('latin1'))
+  // The third letter, since it is a `b` in hardly any other name.
+  return name.length >= HINT_PREFIX.length && (name.charCodeAt(2) | 0x20) === 0x62 && name.slice(0, HINT_PREFIX.length).toLowerCase() === HINT_PREFIX
+}
+
 export interface HeaderChanges {
   /** Takes the place of whatever the caller has to identify itself. */
   readonly credential: { readonly name: string; readonly value: string } | undefined
@@ -79,10 +107,11 @@ export interface HeaderChanges {
 /**
  * The headers of one attempt. The very same object where nothing has to change, else a flat array: undici takes both,
  * and an object with a dozen new keys takes five times as long to make.
+ * @param found what `scanHeaders` has found in them
  */
-export function rewriteHeaders(headers: RequestHeaders, changes: HeaderChanges): unknown {
+export function rewriteHeaders(headers: RequestHeaders, changes: HeaderChanges, found = scanHeaders(headers)): unknown {
   const { credential, contentLength } = changes
-  if (credential === undefined && contentLength === undefined && findHeader(headers, 'host') === undefined) return headers
+  if (credential === undefined && contentLength === undefined && (found & HAS_HOST) === 0) return headers
   return isFlat(headers) ? rewriteFlat(headers, changes) : rewriteObject(headers ?? {}, changes)
 }
 
@@ -131,7 +160,7 @@ function addOwn(headers: unknown[], { credential, contentLength }: HeaderChanges
   return headers
 }
 
-function isFlat(headers: RequestHeaders): headers is readonly unknown[] {
+export function isFlat(headers: RequestHeaders): headers is readonly unknown[] {
   return Array.isArray(headers)
 }
 

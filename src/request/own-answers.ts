@@ -1,10 +1,12 @@
 /**
- * Answers that do not come from a connection: that all backends are full, and an earlier one that is the best there is after all.
+ * Answers that do not come from a connection: that all backends are full, that a request says what cannot be understood, and an
+ * earlier answer that is the best there is after all.
  * Told to the caller's handler as undici would tell of a response, pauses and aborts included.
  */
 import { STATUS_CODES } from 'node:http'
 import type { Caller, StableController, Steered } from './caller.js'
 import { toError } from './failure.js'
+import type { Refusal } from './hints.js'
 import type { AnyHeaders, ParsedHeaders } from './undici.js'
 
 /** Up to here openai-node obeys a wait that it is told, in milliseconds; past it, it would come back after half a second instead (7.x, 2026-11). */
@@ -18,24 +20,26 @@ const LONGEST_OBEYED_MS = 60_000
 export function makeThrottledAnswer(retryAfterMs: number): { readonly headers: Record<string, string>; readonly body: Buffer } {
   const ms = Math.max(1, Math.ceil(retryAfterMs))
   const seconds = Math.ceil(ms / 1000)
-  const body = Buffer.from(JSON.stringify({
-    error: {
-      message: `openai-priority-loadbalancer: no backend is available right now, all are throttled. Please retry after ${ms} milliseconds.`,
-      type: 'rate_limit_error',
-      param: null,
-      code: 'rate_limit_exceeded',
-    },
-  }))
-  return {
-    headers: {
-      'content-type': 'application/json',
-      'content-length': String(body.byteLength),
-      'retry-after': String(seconds),
-      'retry-after-ms': String(ms),
-      ...(ms > LONGEST_OBEYED_MS ? { 'x-should-retry': 'false' } : {}),
-    },
-    body,
-  }
+  const { headers, body } = makeErrorAnswer({
+    message: `no backend is available right now, all are throttled. Please retry after ${ms} milliseconds.`,
+    type: 'rate_limit_error',
+    param: null,
+    code: 'rate_limit_exceeded',
+  })
+  const stop = ms > LONGEST_OBEYED_MS ? { 'x-should-retry': 'false' } : {}
+  return { headers: { ...headers, 'retry-after': String(seconds), 'retry-after-ms': String(ms), ...stop }, body }
+}
+
+interface ErrorBody {
+  readonly message: string
+  readonly type: string
+  readonly param: string | null
+  readonly code: string
+}
+
+function makeErrorAnswer({ message, ...more }: ErrorBody): { readonly headers: Record<string, string>; readonly body: Buffer } {
+  const body = Buffer.from(JSON.stringify({ error: { message: `openai-priority-loadbalancer: ${message}`, ...more } }))
+  return { headers: { 'content-type': 'application/json', 'content-length': String(body.byteLength) }, body }
 }
 
 /** An answer that is at hand as a whole. */
@@ -65,6 +69,12 @@ export function errorAnswer(status: number, value: unknown, fallback: string, re
     headers['retry-after-ms'] = String(Math.ceil(retryAfterMs))
   }
   return { status, raw: rawOf(headers), parsed: headers, message: STATUS_CODES[status], body, isWhole: true }
+}
+
+/** To a request that says of itself what cannot be understood. No SDK repeats a 400. */
+export function refusedAnswer({ code, param, message }: Refusal): Answer {
+  const { headers, body } = makeErrorAnswer({ message, type: 'invalid_request_error', param, code })
+  return { status: 400, raw: rawOf(headers), parsed: headers, message: 'Bad Request', body, isWhole: true }
 }
 
 /** A backend's answer of which nothing has reached the caller yet: it may become the caller's, or be kept in case that no better one comes. */

@@ -22,8 +22,8 @@ import { answerIn, endOf, isCallersFault, isClosedConnection, toError, type Erro
 import { ModernAttemptHandler } from './modern-attempt.js'
 import { hashCredential } from './headers.js'
 import { lookAtError, lookAtSuccess, readErrorBody, type Beginning, type Verdict } from './look/look.js'
-import { errorAnswer, KeptAnswer, SyntheticResponse, throttledAnswer, type Answer } from './own-answers.js'
-import { OutgoingRequest } from './rewrite.js'
+import { errorAnswer, KeptAnswer, refusedAnswer, SyntheticResponse, throttledAnswer, type Answer } from './own-answers.js'
+import { OutgoingRequest, type OutgoingOptions } from './rewrite.js'
 import type { StreamGuard } from '../options/index.js'
 import type { Route } from './route.js'
 import { errors, type AnyHandler, type AnyHeaders, type DispatchOptions, type Inner, type ParsedHeaders } from './undici.js'
@@ -41,7 +41,7 @@ const SHORTEST_CONNECTION_MS = 1_000
 export interface RequestContext {
   readonly pool: Pool
   readonly system: System
-  readonly current: { readonly maxReplayBytes: number; readonly attemptTimeoutMs: number | undefined; readonly deadlineMs: number | undefined; readonly streamGuard: StreamGuard }
+  readonly current: OutgoingOptions & { readonly attemptTimeoutMs: number | undefined; readonly deadlineMs: number | undefined; readonly streamGuard: StreamGuard }
   /** Those under way. */
   readonly requests: ActiveRequests<BalancedRequest>
   /** Called when `requests` has become empty; there only while that is waited for. */
@@ -81,7 +81,8 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     this.system = context.system
     this.#context = context
     this.#inner = inner
-    this.#request = new OutgoingRequest(opts, route, context.current.maxReplayBytes)
+    this.#request = new OutgoingRequest(opts, route, context.current)
+    this.maxWaitMs = this.#request.hints.maxWaitMs
     this.pinned = route.isStateful
     this.callerHandler = handler
     this.#caller = adaptCaller(handler)
@@ -126,8 +127,9 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
       this.#fail(toError(error))
       return true
     }
-    const { body } = this.#request, { deadlineMs } = this.#context.current
-    if (this.#ended) return true
+    const { body, hints: { refusal, deadlineMs = this.#context.current.deadlineMs } } = this.#request
+    if (refusal !== undefined && !this.#ended) this.#answer(refusedAnswer(refusal))
+    if (this.#ended || refusal !== undefined) return true
     if (deadlineMs !== undefined) this.#deadline = new FairTimer(this.system, () => { this.#expire(deadlineMs) }, deadlineMs)
     this.#startedAt = this.system.now()
     if (!body.wantsCollecting) return this.#begin(this.#startedAt)

@@ -5,26 +5,39 @@
 import { toScopeName } from '../core/scopes.js'
 import type { BackendConfig } from '../core/types.js'
 import { isSingleUse, ReplayableBody } from './body.js'
-import { collectCredentials, flattenHeaders, readContentLength, rewriteHeaders, type RequestHeaders } from './headers.js'
+import { collectCredentials, flattenHeaders, HAS_HINTS, readContentLength, rewriteHeaders, scanHeaders, type RequestHeaders } from './headers.js'
+import { readHints, type HintOptions, type Hints } from './hints.js'
 import { beginsSomething, findModel, MAX_SCAN_BYTES, type ModelSpan } from './read-body.js'
 import { decode, isResponses, type Route } from './route.js'
 import type { DispatchOptions } from './undici.js'
+
+export interface OutgoingOptions extends HintOptions {
+  readonly maxReplayBytes: number
+}
 
 /** The caller's request, from which every attempt's is made. */
 export class OutgoingRequest {
   readonly opts: DispatchOptions
   readonly route: Route
+  /** What it says of itself. */
+  readonly hints: Hints
+  /** Without what is for us. */
   readonly headers: RequestHeaders
+  /** What `scanHeaders` has found. */
+  readonly found: number
   readonly body: ReplayableBody
   #model: ModelSpan | undefined
 
-  constructor(opts: DispatchOptions, route: Route, maxReplayBytes: number) {
+  constructor(opts: DispatchOptions, route: Route, options: OutgoingOptions) {
     this.opts = opts
     this.route = route
-    this.headers = flattenHeaders(opts.headers)
+    const headers = flattenHeaders(opts.headers)
+    this.found = scanHeaders(headers)
+    this.hints = readHints(headers, (this.found & HAS_HINTS) !== 0, options)
+    this.headers = this.hints.otherHeaders ?? headers
     // Of a body in hand the length is known without.
     const contentLength = isSingleUse(opts.body) ? readContentLength(this.headers) : undefined
-    this.body = ReplayableBody.of(opts.body, contentLength, maxReplayBytes)
+    this.body = ReplayableBody.of(opts.body, contentLength, options.maxReplayBytes)
   }
 
   /** What the request is throttled under: the deployment in its path, else the model in its body, else `''`. */
@@ -90,14 +103,14 @@ function toMockBody(body: unknown): unknown {
  * @param contentLength set when the caller's `content-length` must not stand as it is
  */
 function rewriteRequest(
-  { opts, route, headers }: OutgoingRequest, backend: BackendConfig, credential: string | undefined, body: unknown, contentLength: number | undefined,
+  { opts, route, headers, found }: OutgoingRequest, backend: BackendConfig, credential: string | undefined, body: unknown, contentLength: number | undefined,
 ): DispatchOptions {
   const own = credential === undefined || backend.credential === undefined ? undefined : { name: backend.credential.header, value: credential }
   const rewritten: DispatchOptions = {
     ...opts,
     origin: backend.origin,
     path: rewritePath(route, backend, own !== undefined, opts.query == null),
-    headers: rewriteHeaders(headers, { credential: own, contentLength }),
+    headers: rewriteHeaders(headers, { credential: own, contentLength }, found),
     body,
   }
   if (opts.query != null) rewritten.query = rewriteQuery(opts.query, backend, own !== undefined)

@@ -63,6 +63,53 @@ describe('the patience of a request', () => {
   })
 })
 
+describe('the patience that a request has said itself', () => {
+  test('counts instead of the option, be it more or less', () => {
+    for (const [ofAll, ofOne, waitMs, expected] of [
+      [0, 5_000, 4_000, 'wait'], [0, 5_000, 6_000, 'reject'], [WAIT_MS, 1_000, 2_000, 'reject'], [WAIT_MS, 20_000, 15_000, 'wait'], [WAIT_MS, 0, 1, 'reject'],
+    ] as const) {
+      const kit = kitOf(1, { maxWaitMs: ofAll })
+      kit.throttle('', waitMs)
+      assert.equal(kit.acquire(new TestRequest({ maxWaitMs: ofOne })).kind, expected, `${ofOne} of ${ofAll}, ${waitMs}`)
+      assert.equal(kit.acquire(new TestRequest()).kind, waitMs <= ofAll ? 'wait' : 'reject')
+    }
+  })
+
+  test('runs out for itself alone, in one queue with others', () => {
+    const kit = kitOf()
+    const late = kit.send()
+    kit.throttle('', 1_000)
+    const [patient, other] = [new TestRequest(), new TestRequest({ maxWaitMs: 1_500 })]
+    const told: string[] = []
+    for (const request of [patient, other]) {
+      request.onWake = () => { told.push(kit.acquire(request).kind) }
+      assert.equal(kit.acquire(request).kind, 'wait')
+    }
+    kit.answer(late, 429, { 'retry-after': '8' })
+    kit.system.advance(1)
+    assert.deepEqual(told, ['reject'])
+    kit.system.advance(7_998)
+    assert.equal(kit.pool.status(kit.now).waiting, 1)
+    kit.system.advance(2)
+    assert.deepEqual(told, ['reject', 'send'])
+  })
+
+  test('decides on the number of its attempts as the option would: with waits twice the backends, and at least four', () => {
+    const attemptsOf = (ofAll: number, ofOne: number | undefined, more = {}): number => {
+      const kit = kitOf(1, { maxWaitMs: ofAll, ...more })
+      const request = new TestRequest({ maxWaitMs: ofOne })
+      for (;;) {
+        const next = kit.acquire(request)
+        if (next.kind === 'send') kit.answer(next, 429, { 'retry-after-ms': '100' })
+        else if (next.kind === 'wait') kit.system.advance(101)
+        else return request.attempts
+      }
+    }
+    assert.deepEqual([attemptsOf(0, undefined), attemptsOf(0, WAIT_MS), attemptsOf(WAIT_MS, undefined), attemptsOf(WAIT_MS, 0)], [1, 4, 4, 1])
+    assert.deepEqual([attemptsOf(0, WAIT_MS, { maxAttempts: 2 }), attemptsOf(WAIT_MS, 0, { maxAttempts: 2 })], [2, 1])
+  })
+})
+
 test('a request that waits is not turned away because for the moment no backend is even throttled', () => {
   const kit = kitOf(2)
   const other = new TestRequest({ scope: 'other' })

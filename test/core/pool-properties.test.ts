@@ -11,7 +11,7 @@ const STATUSES = [200, 200, 200, 201, 400, 401, 408, 429, 429, 500, 503]
 const ENDS: AttemptEnd[] = ['completed', 'connection', 'timeout', 'credential', 'broken', 'aborted']
 
 type Step =
-  | { readonly do: 'start'; readonly scope: string; readonly pinned: boolean }
+  | { readonly do: 'start'; readonly scope: string; readonly pinned: boolean; readonly maxWaitMs: number | undefined }
   | { readonly do: 'answer'; readonly which: number; readonly status: number; readonly headers: Record<string, string> }
   | { readonly do: 'settle'; readonly which: number; readonly end: AttemptEnd }
   | { readonly do: 'again' | 'leave'; readonly which: number }
@@ -19,8 +19,12 @@ type Step =
   | { readonly do: 'update'; readonly count: number }
 
 const which = fc.nat(50)
+const start = fc.record({
+  do: fc.constant('start' as const), scope: fc.constantFrom('', 'x', 'y'), pinned: fc.oneof({ weight: 9, arbitrary: fc.constant(false) }, fc.constant(true)),
+  maxWaitMs: fc.constantFrom(undefined, undefined, undefined, 0, 500, 5_000),
+})
 const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 4, arbitrary: fc.record({ do: fc.constant('start' as const), scope: fc.constantFrom('', 'x', 'y'), pinned: fc.oneof({ weight: 9, arbitrary: fc.constant(false) }, fc.constant(true)) }) },
+  { weight: 4, arbitrary: start },
   { weight: 4, arbitrary: fc.record({ do: fc.constant('answer' as const), which, status: fc.constantFrom(...STATUSES), headers: retryHeaders }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant('settle' as const), which, end: fc.constantFrom(...ENDS) }) },
   { weight: 4, arbitrary: fc.record({ do: fc.constant('again' as const), which }) },
@@ -63,7 +67,7 @@ class World {
         break
       }
       case 'wait':
-        assert.ok((this.more.maxWaitMs ?? 0) > 0)
+        assert.ok((request.maxWaitMs ?? this.more.maxWaitMs ?? 0) > 0)
         this.waiting.add(request)
         break
       case 'reject':
@@ -82,7 +86,7 @@ class World {
     const { kit } = this
     switch (step.do) {
       case 'start': {
-        const request = new TestRequest({ scope: step.scope, pinned: step.pinned })
+        const request = new TestRequest({ scope: step.scope, pinned: step.pinned, maxWaitMs: step.maxWaitMs })
         request.onWake = () => {
           this.visits.delete(request)
           this.acquire(request)

@@ -43,6 +43,7 @@ describe('options that are left out', () => {
       deadlineMs: undefined,
       retryBudget: { ratio: 0.2, minPerSecond: 10 },
       probe: true,
+      requestHeaders: false,
       warnings: [],
     })
     assert.equal(home, backends[0])
@@ -52,7 +53,7 @@ describe('options that are left out', () => {
   })
 
   test('are the same when they are there but undefined', () => {
-    const names = ['intercept', 'dispatcher', 'maxAttempts', 'maxReplayBytes', 'maxWaitMs', 'cooldownMs', 'maxCooldownMs', 'pacing', 'latencyGuard', 'attemptTimeoutMs', 'deadlineMs', 'retryBudget']
+    const names = ['intercept', 'dispatcher', 'maxAttempts', 'maxReplayBytes', 'maxWaitMs', 'cooldownMs', 'maxCooldownMs', 'pacing', 'latencyGuard', 'attemptTimeoutMs', 'deadlineMs', 'retryBudget', 'requestHeaders']
     const withLogger = { backends: [east], logger: false }
     assert.deepEqual(resolveAny({ ...withLogger, ...Object.fromEntries(names.map((name) => [name, undefined])) }), resolveAny(withLogger))
     assert.deepEqual(resolveBackend({ weight: undefined, name: undefined, models: undefined, query: undefined, home: undefined, enabled: undefined, limits: undefined }), resolveBackend({}))
@@ -288,6 +289,7 @@ describe('wrong options', () => {
     [{ backends: [east], attemptTimeoutMs: null }, 'attemptTimeoutMs', /milliseconds/, 'null'],
     [{ backends: [east], pacing: 'yes' }, 'pacing', /true or false/, '"yes"'],
     [{ backends: [east], latencyGuard: 0 }, 'latencyGuard', /true or false/, '0'],
+    [{ backends: [east], requestHeaders: 'x-balancer-class' }, 'requestHeaders', /true or false/, '"x-balancer-class"'],
     [{ backends: [east], retryBudget: 0.2 }, 'retryBudget', /an object/, 'a number'],
     [{ backends: [east], retryBudget: { ratio: -0.1 } }, 'retryBudget.ratio', /a finite number of 0 or more/, '-0.1'],
     [{ backends: [east], retryBudget: { minPerSecond: NaN } }, 'retryBudget.minPerSecond', /a finite number of 0 or more/, 'NaN'],
@@ -342,7 +344,7 @@ describe('wrong options', () => {
   })
 
   test('whatever value an option has, it is taken or refused with our own error', () => {
-    const names = ['backends', 'intercept', 'dispatcher', 'maxAttempts', 'maxReplayBytes', 'maxWaitMs', 'cooldownMs', 'maxCooldownMs', 'pacing', 'latencyGuard', 'probe', 'attemptTimeoutMs', 'deadlineMs', 'retryBudget', 'logger']
+    const names = ['backends', 'intercept', 'dispatcher', 'maxAttempts', 'maxReplayBytes', 'maxWaitMs', 'cooldownMs', 'maxCooldownMs', 'pacing', 'latencyGuard', 'probe', 'attemptTimeoutMs', 'deadlineMs', 'retryBudget', 'requestHeaders', 'logger']
     const backendNames = ['url', 'priority', 'weight', 'name', 'apiKey', 'bearerToken', 'models', 'query', 'home', 'enabled', 'limits']
     const anything = fc.anything({ withBigInt: true, withDate: true, withNullPrototype: true, withSparseArray: true, withTypedArray: true })
     let refused = 0

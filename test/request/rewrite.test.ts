@@ -2,10 +2,13 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { BackendConfig } from '../../src/core/types.js'
 import { Credential } from '../../src/options/credential.js'
+import { resolveOptions } from '../../src/options/index.js'
 import type { DispatchOptions } from '../../src/request/undici.js'
 import { OutgoingRequest } from '../../src/request/rewrite.js'
 import { readRoute } from '../../src/request/route.js'
 import { deepFreeze } from '../support/freeze.js'
+
+const options = resolveOptions({ backends: [{ url: 'https://east.example', priority: 1 }], maxReplayBytes: 0, logger: false })
 
 function destination(more: Partial<BackendConfig> = {}): BackendConfig {
   return {
@@ -18,7 +21,7 @@ const withKey = destination({ credential: new Credential('west', 'api-key', 'our
 
 function rewrite(rest: string, backend: BackendConfig, more: Partial<DispatchOptions> = {}, credential?: string): DispatchOptions {
   const opts = deepFreeze({ origin: 'https://east.example', path: `/openai${rest}`, method: 'POST' as const, body: 'body', ...more })
-  return new OutgoingRequest(opts, readRoute(rest), 0).make(backend, credential ?? (backend.credential === undefined ? undefined : 'ours'), false)
+  return new OutgoingRequest(opts, readRoute(rest), options).make(backend, credential ?? (backend.credential === undefined ? undefined : 'ours'), false)
 }
 
 const pathOf = (rest: string, more: Partial<BackendConfig> = {}): string | undefined => rewrite(rest, destination(more)).path
@@ -131,7 +134,7 @@ describe('the caller\'s credential, once the backend has its own', () => {
 
   test('stays where no value is there to take its place', () => {
     const opts = deepFreeze({ origin: 'https://east.example', path: '/openai/x', method: 'POST' as const, headers: { 'api-key': 'theirs' } })
-    assert.deepEqual(new OutgoingRequest(opts, readRoute('/x'), 0).make(withKey, undefined, false).headers, { 'api-key': 'theirs' })
+    assert.deepEqual(new OutgoingRequest(opts, readRoute('/x'), options).make(withKey, undefined, false).headers, { 'api-key': 'theirs' })
   })
 
   test('stays also if a value is there that no header is named for', () => {
@@ -141,7 +144,7 @@ describe('the caller\'s credential, once the backend has its own', () => {
 
 test('everything else of the caller\'s options goes along, in an object of its own', () => {
   const opts = deepFreeze({ origin: 'https://east.example', path: '/openai/x', method: 'POST' as const, body: 'body', headersTimeout: 5, upgrade: 'websocket', expectContinue: true, blocking: true })
-  const rewritten = new OutgoingRequest(opts, readRoute('/x'), 0).make(destination(), undefined, false)
+  const rewritten = new OutgoingRequest(opts, readRoute('/x'), options).make(destination(), undefined, false)
   assert.deepEqual(rewritten, { ...opts, origin: 'https://west.example', path: '/ai/x', headers: undefined })
 })
 

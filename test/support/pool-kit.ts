@@ -33,7 +33,7 @@ export class TestRequest extends PoolRequest {
   wakes = 0
   onWake: (() => void) | undefined = undefined
 
-  constructor(more: Partial<Pick<PoolRequest, 'scope' | 'bodyBytes' | 'pinned'>> = {}) {
+  constructor(more: Partial<Pick<PoolRequest, 'scope' | 'bodyBytes' | 'pinned' | 'maxWaitMs'>> = {}) {
     super()
     Object.assign(this, more)
   }

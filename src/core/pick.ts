@@ -174,6 +174,7 @@ function collectReady(tiers: Tiers, scope: Scope, probes: boolean, found: Candid
   for (const end of tiers.ends) {
     for (; position < end; position++) {
       const backend = tiers.backends[position]! // tiers end within the backends
+      if (scope.unserved?.[position] === true) continue
       const state = scope.states[position]
       if (!isHealthy(backend, !(probes && backend.needsOwnProbe), found, now) || (state !== undefined && !isHealthy(state, true, found, now))) continue
       const cooldownMs = (state?.cooldownUntil ?? now) - now
@@ -196,6 +197,7 @@ function collectCandidates(
     let test = -1
     for (; position < end; position++) {
       const backend = tiers.backends[position]! // tiers end within the backends
+      if (scope.unserved?.[position] === true) continue
       if (!isHealthy(backend, mayProbe && !(probes && backend.needsOwnProbe), found, now) || isPassedOver(backend, request)) continue
       const state = scope.states[position]
       if (state !== undefined && !isHealthy(state, mayProbe, found, now)) continue
@@ -261,6 +263,7 @@ function findLeastBad(backends: readonly Backend[], scope: Scope, request: PoolR
   let soonest = Infinity
   for (let position = 0; position < backends.length; position++) {
     const backend = backends[position]! // below the length
+    if (scope.unserved?.[position] === true) continue
     const state = scope.states[position]
     const isOut = backend.health.kind !== 'available' || (state !== undefined && state.health.kind !== 'available')
     const tried = findLast(request.tried, backend)
@@ -282,6 +285,7 @@ function findLeastBad(backends: readonly Backend[], scope: Scope, request: PoolR
  */
 function findInstead(backends: readonly Backend[], scope: Scope, request: PoolRequest, now: number): Backend | undefined {
   return backends.find((backend, position) => {
+    if (scope.unserved?.[position] === true) return false
     if (backend.inFlight > 0 || findLast(request.tried, backend) !== undefined || isPassedOver(backend, request)) return false
     const state = scope.states[position]
     if (state !== undefined && state.cooldownUntil > now) return false

@@ -67,6 +67,7 @@ export class Pool {
     if (this.#isClosed) return this.#close(request, now)
     const scope = this.#scopes.of(request.scope, now)
     if (request.pinned) return request.attempts > 0 ? this.surface(request, 'bound') : this.#begin(request, scope, this.#tiers.home, now)
+    if (scope.isUnserved) return this.#refuse(request, now)
     const waiter = this.#queues.size === 0 ? undefined : this.#queues.find(request)
     if (waiter !== undefined) return this.#resume(waiter, scope, now)
     const patienceMs = this.#patienceMs(request, scope, now)
@@ -260,10 +261,18 @@ export class Pool {
 
   #reject(request: PoolRequest, scope: Scope, soonestMs: number, reason: 'throttled' | 'queue-full', now: number): Acquisition {
     const before = scope.promises.count(now) + scope.queue.length
-    const retryAfterMs = findPlace(this.#tiers, scope.states, request.bodyBytes, before, soonestMs, this.#random, now)
+    const retryAfterMs = findPlace(this.#tiers, scope, request.bodyBytes, before, soonestMs, this.#random, now)
     scope.promises.add(now + retryAfterMs, now)
     if (this.#listener.hears('exhausted')) this.#listener.tell('exhausted', { request, retryAfterMs, reason })
     return { kind: 'reject', retryAfterMs }
+  }
+
+  /** No backend has the model: an answer that another one gave before an update is worth more than to say so. */
+  #refuse(request: PoolRequest, now: number): Acquisition {
+    this.leave(request, now)
+    if (request.attempts > 0) return this.surface(request, 'no-backend')
+    if (this.#listener.hears('exhausted')) this.#listener.tell('exhausted', { request, retryAfterMs: undefined, reason: 'not-served' })
+    return { kind: 'unserved', served: [...new Set(this.#tiers.backends.flatMap(({ config }) => config.serves ?? []))] }
   }
 
   #close(request: PoolRequest, now: number): Acquisition {

@@ -18,8 +18,8 @@ import { adaptCaller, Progress, StableController, type Caller } from './caller.j
 import { FairTimer, isDeadlineError, makeDeadlineError, readSdkPatienceMs } from './clock.js'
 import { answerIn, endOf, isCallersFault, isClosedConnection, toError, type ErrorAnswer } from './failure.js'
 import { ModernAttemptHandler } from './modern-attempt.js'
-import { KeptAnswer, SyntheticResponse, throttledAnswer } from './own-answers.js'
-import { OutgoingRequest } from './rewrite.js'
+import { KeptAnswer, SyntheticResponse, throttledAnswer, unservedAnswer } from './own-answers.js'
+import { OutgoingRequest, type ModelContext } from './rewrite.js'
 import type { Route } from './route.js'
 import { errors, type AnyHandler, type AnyHeaders, type DispatchOptions, type Inner, type ParsedHeaders } from './undici.js'
 
@@ -30,10 +30,10 @@ import { errors, type AnyHandler, type AnyHeaders, type DispatchOptions, type In
 const MOST_REPEATS = 3
 
 /** What a request is given by the balancer that it came to. */
-export interface RequestContext {
+export interface RequestContext extends ModelContext {
   readonly pool: Pool
   readonly system: System
-  readonly current: { readonly maxReplayBytes: number; readonly attemptTimeoutMs: number | undefined; readonly deadlineMs: number | undefined }
+  readonly current: ModelContext['current'] & { readonly maxReplayBytes: number; readonly attemptTimeoutMs: number | undefined; readonly deadlineMs: number | undefined }
   /** Those under way. */
   readonly requests: ActiveRequests<BalancedRequest>
   /** Called when `requests` has become empty; there only while that is waited for. */
@@ -118,7 +118,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   #begin(now: number): boolean {
     if (this.#ended) return true
-    this.scope = this.#request.findScope()
+    this.scope = this.#request.findScope(this.#context)
     this.bodyBytes = this.#request.body.byteLength
     return this.#proceed(this.#context.pool.acquire(this, now))
   }
@@ -128,6 +128,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     if (this.#ended) this.#giveBack(acquisition)
     else if (acquisition.kind === 'send') return this.#send(acquisition)
     else if (acquisition.kind === 'reject') this.#answer(throttledAnswer(acquisition.retryAfterMs))
+    else if (acquisition.kind === 'unserved') this.#answer(unservedAnswer(this.scope, acquisition.served))
     // Answers are surfaced where they arrive; what is left are errors, and what was kept while the request waited.
     else if (acquisition.kind === 'surface') this.#surface(this.#lastError)
     else if (acquisition.kind === 'closed') this.#fail(this.#lastError ?? new BalancerClosedError())

@@ -33,7 +33,8 @@ describe('options that are left out', () => {
     assert.deepEqual(rest, {
       dispatcher: undefined,
       maxAttempts: undefined,
-      maxReplayBytes: 16_777_216,
+      maxReplayBytes: 33_554_432,
+      usesModels: false,
       maxWaitMs: 0,
       cooldownMs: 10_000,
       maxCooldownMs: 60_000,
@@ -71,6 +72,8 @@ describe('options that are left out', () => {
       home: false,
       enabled: true,
       limits: undefined,
+      serves: undefined,
+      largerContext: false,
       ownsCredential: false,
       credential: undefined,
       models: undefined,

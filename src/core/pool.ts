@@ -25,6 +25,9 @@ import { STANDSTILL_MS, type AttemptEnd, type OutcomeClass, type PoolConfig, typ
 const WAIT = Object.freeze({ kind: 'wait' })
 const CLOSED = Object.freeze({ kind: 'closed' })
 
+/** For a request that waits for what no backend serves any more: better told at once. */
+const HOPELESS: Shortage = Object.freeze({ kind: 'shortage', isThrottled: true, toldMs: Infinity, soonestMs: Infinity })
+
 /**
  * Refused at first, refused once more because another request was as quick after the wait, and a third time by bad luck: the
  * fourth is for those who wait on a single backend, of which one answers for all.
@@ -57,7 +60,10 @@ export class Pool {
     this.#outcomes = new Outcomes(system, listener)
     this.#picker = new Picker(this.#outcomes, system)
     this.#scopes = new Scopes(this.#tiers.backends, () => (this.#config.pacing ? new Pacer(this.#random) : undefined), now)
-    this.#queues = new Queues(system, (request, at) => this.#picker.pick(this.#tiers, this.#scopes.of(request.scope, at), request, true, at))
+    this.#queues = new Queues(system, (request, at) => {
+      const scope = this.#scopes.of(request.scope, at)
+      return scope.isUnserved ? HOPELESS : this.#picker.pick(this.#tiers, scope, request, true, at)
+    })
     this.#probes = sendProbe === undefined ? undefined : new Probes(system, this.#outcomes, sendProbe, (at) => { this.#queues.wakeBy(at, at) })
     this.#take()
   }

@@ -40,11 +40,11 @@ export function findModelField(bytes: Uint8Array, boundary: string, isStart: boo
     at = form.indexOf(delimiter, line)
     // A longer boundary, of a form within a file.
     if (form[line] !== CR || form[line + 1] !== LF) continue
-    // From the line's own end on: a part may have no headers at all.
-    const headersEnd = form.indexOf(END_OF_HEADERS, line)
-    // Its end has not come.
-    if (at === -1 || headersEnd === -1) return undefined
-    if (headersEnd > at || headersEnd - line > LONGEST_HEADERS || !isModelField(form.toString('latin1', line, headersEnd))) continue
+    // The part's end has not come.
+    if (at === -1) return undefined
+    // From the line's own end on, for a part may have no headers at all; and no further than they may go.
+    const headersEnd = form.subarray(0, Math.min(at, line + LONGEST_HEADERS) + END_OF_HEADERS.length).indexOf(END_OF_HEADERS, line)
+    if (headersEnd === -1 || !isModelField(form.toString('latin1', line, headersEnd))) continue
     return toSpan(form, headersEnd + END_OF_HEADERS.length, at)
   }
   return undefined

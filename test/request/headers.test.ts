@@ -142,4 +142,44 @@ describe('the headers of one attempt', () => {
       assert.deepEqual(rewriteHeaders([name, '1'], { hasKey: true }), [name, '1', 'api-key', 'ours'])
     }
   })
+
+  test('carry the backend\'s own headers in place of the caller\'s of these names, and the caller\'s credential with them', () => {
+    const own = [['x-route', 'west'], ['x-tenant', 't']] as const
+    const theirs = { 'X-Route': 'east', authorization: 'Bearer t', 'x-routes': 'a' }
+    const expected = ['authorization', 'Bearer t', 'x-routes', 'a', 'x-route', 'west', 'x-tenant', 't']
+    assert.deepEqual(rewriteHeaders(deepFreeze(theirs), { own }), expected)
+    assert.deepEqual(rewriteHeaders(deepFreeze(Object.entries(theirs).flat()), { own }), expected)
+    assert.deepEqual(rewriteHeaders(undefined, { own, hasKey: true }), ['api-key', 'ours', 'x-route', 'west', 'x-tenant', 't'])
+  })
+
+  test('carry nothing of the caller\'s that proves who it is, where one of the backend\'s own does', () => {
+    const own = [['x-litellm-api-key', 'ours']] as const
+    const theirs = { 'X-LiteLLM-API-Key': 'theirs', authorization: 'Bearer t', 'api-key': 'k', cookie: 'c', 'openai-organization': 'o', a: '1' }
+    assert.deepEqual(rewriteHeaders(deepFreeze(theirs), { own, ownsCredential: true }), ['a', '1', 'x-litellm-api-key', 'ours'])
+  })
+
+  describe('of a WebSocket\'s subprotocols', () => {
+    const subprotocols = (value: unknown, changes: Changes): unknown => (rewriteHeaders(['Sec-WebSocket-Protocol', value, 'a', '1'], changes) as unknown[]).slice(0, -2)
+    const cases: readonly [value: unknown, withKey: unknown, withHeader: unknown][] = [
+      ['realtime, openai-insecure-api-key.sk-x, beta.v1', 'realtime, openai-insecure-api-key.ours, beta.v1', 'realtime, beta.v1'],
+      ['realtime,OpenAI-Insecure-API-Key.sk-x,openai-organization.o, openai-project.p', 'realtime, openai-insecure-api-key.ours', 'realtime'],
+      [['realtime', 'openai-insecure-api-key.sk-x'], ['realtime', 'openai-insecure-api-key.ours'], ['realtime']],
+      ['realtime,  x-openai-insecure-api-key.a', 'realtime,  x-openai-insecure-api-key.a', 'realtime,  x-openai-insecure-api-key.a'],
+    ]
+    for (const [value, withKey, withHeader] of cases) {
+      test(JSON.stringify(value), () => {
+        assert.deepEqual(subprotocols(value, { hasKey: true }), ['Sec-WebSocket-Protocol', withKey, 'a', '1'])
+        assert.deepEqual(subprotocols(value, { own: [['x-api-key', 'ours']], ownsCredential: true }), ['Sec-WebSocket-Protocol', withHeader, 'a', '1'])
+        assert.deepEqual(subprotocols(value, { own: [['x-route', 'ours']] }), ['Sec-WebSocket-Protocol', value, 'a', '1'])
+      })
+    }
+
+    test('where nothing is left of them, the header goes', () => {
+      const changes: Changes = { own: [['x-api-key', 'ours']], ownsCredential: true }
+      for (const value of ['openai-insecure-api-key.sk-x', ['openai-insecure-api-key.sk-x', 'openai-project.p']]) {
+        assert.deepEqual(subprotocols(value, changes), ['a', '1'])
+        assert.deepEqual(rewriteHeaders({ 'sec-websocket-protocol': value, a: '1' }, changes), ['a', '1', 'x-api-key', 'ours'])
+      }
+    })
+  })
 })

@@ -7,7 +7,7 @@ import { cpus } from 'node:os'
 // Every mutant meets the same examples.
 process.env.SEED ??= '1'
 
-const unit = ['test/core/!(pool-properties).test.ts', 'test/core/pool-properties.test.ts', 'test/request/*.test.ts', 'test/balancer-events.test.ts']
+const unit = ['test/core/!(pool-properties).test.ts', 'test/core/pool-properties.test.ts', 'test/request/**/*.test.ts', 'test/balancer-events.test.ts']
 const sockets = [
   'compliance/abort', 'compliance/bodies', 'compliance/dispatchers', 'compliance/handler-contract', 'clients/outcomes', 'clients/python-parity',
   'integration/faults', 'integration/observability', 'integration/security',

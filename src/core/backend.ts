@@ -2,16 +2,23 @@
  * Where each backend stands, as a whole and with each of its scopes, and in which order backends are asked. What was learned
  * of a backend outlives an update of the options that keeps it: it is held here, apart from the configuration.
  */
+import type { Callers } from './callers.js'
 import { AVAILABLE, Condition } from './health.js'
 import type { Latency } from './latency.js'
 import { Declared } from './pacing/declared.js'
 import type { Pacer } from './pacing/pacer.js'
 import { toScopeName } from './scope-name.js'
 import { SlowStart } from './slow-start.js'
-import type { BackendConfig, BackendStatus, PoolConfig, ScopeStatus } from './types.js'
+import type { BackendConfig, BackendStatus, Out, PoolConfig, ScopeStatus } from './types.js'
 
 /** A cooldown that is prolonged by less is no news, in milliseconds: the answers of one burst ask for about the same. */
 const NEWS_MS = 1_000
+
+/** What asks for less, in milliseconds, asks for no pause: PTUs ask for tens of milliseconds. */
+const IMMEDIATE_MS = 10
+
+/** In milliseconds. As long as the shortest ejection. */
+const FIRST_FLOOR_MS = 250
 
 /** Failures of so many attempts in a row, on at least two scopes, are the backend's: a host that answers 503 to twenty models is found out once. */
 export const FAILURES_OF_SCOPES = 3
@@ -41,6 +48,11 @@ export class ScopeState extends Condition {
   readonly slowStart = new SlowStart()
   /** Monotonic time at which a caller gave up waiting, with no answer of the scope since; NaN when none did. */
   abandonedAt = NaN
+  /** Answers in a row that said "come back at once", to requests that went out one after the other. */
+  immediate = 0
+  #immediateAt = -Infinity
+  /** Responses in a row that broke off after their commit point. */
+  breaks = 0
   /** The end of a cooldown that the listener was told. */
   #announcedUntil = -Infinity
   /** The listener was told of a cooldown and not yet of its end. */
@@ -74,6 +86,22 @@ export class ScopeState extends Condition {
     return isNews
   }
 
+  /**
+   * "Come back at once" is a word to be taken, but not for ever: from the second in a row on there is a floor, doubled each time.
+   * @param sentAt monotonic time: those that were under way together count as one.
+   */
+  floorMs(askedMs: number, sentAt: number, now: number): number {
+    if (askedMs >= IMMEDIATE_MS) {
+      this.immediate = 0
+      return 0
+    }
+    if (this.immediate === 0 || sentAt >= this.#immediateAt) {
+      this.immediate++
+      this.#immediateAt = now
+    }
+    return this.immediate < 2 ? 0 : FIRST_FLOOR_MS * 2 ** (this.immediate - 2)
+  }
+
   /** Nothing that was observed has to be remembered. */
   isInOrder(now: number): boolean {
     return this.health === AVAILABLE && this.cooldownUntil <= now && Number.isNaN(this.abandonedAt)
@@ -93,8 +121,11 @@ export class ScopeState extends Condition {
     return true
   }
 
-  /** @param isBackendPaced a limit that is declared of the whole backend is reached. */
-  status(isBackendPaced: boolean, now: number): ScopeStatus {
+  /**
+   * @param isBackendPaced a limit that is declared of the whole backend is reached.
+   * @param epoch milliseconds since the Unix epoch at monotonic 0.
+   */
+  status(isBackendPaced: boolean, now: number, epoch: number): ScopeStatus {
     const pace = this.pacer?.pace(now) ?? []
     const cooldownMs = Math.max(0, this.cooldownUntil - now)
     const isPaced = isBackendPaced || (this.pacer?.toldMs(0, now) ?? 0) > 0
@@ -104,6 +135,7 @@ export class ScopeState extends Condition {
       state: health.kind !== 'available' ? health.kind : cooldownMs > 0 ? 'cooldown' : isPaced ? 'paced' : 'available',
       cooldownMs: Math.max(cooldownMs, this.outMs(now)),
       reason: health.kind === 'available' ? undefined : health.reason,
+      ...describeOut(this, this.cooldownUntil, now, epoch),
       attempts: this.attempts,
       successes: this.successes,
       throttled: this.throttled,
@@ -112,6 +144,14 @@ export class ScopeState extends Condition {
       pace,
     }
   }
+}
+
+/** What keeps it from being asked, if anything does: the longer of ejection and cooldown. */
+function describeOut({ health, error }: Condition, cooldownUntil: number, now: number, epoch: number): { readonly out?: Out } {
+  const isCooling = cooldownUntil > now
+  if (health.kind === 'available') return isCooling ? { out: { until: cooldownUntil + epoch, reason: 'throttled' } } : {}
+  const until = Math.max(health.kind === 'ejected' ? health.until : now, cooldownUntil)
+  return { out: { until: until + epoch, reason: health.reason, ...(error === undefined ? {} : { errorCode: error.code, errorType: error.type }) } }
 }
 
 /** What the pool knows of one backend: its health is that of the host, or of the account. */
@@ -135,6 +175,9 @@ export class Backend extends Condition {
 
   /** What counts towards the limits that are declared of it. */
   #declared: Declared | undefined
+
+  /** The callers' credentials for which it is out. */
+  callers: Callers | undefined
 
   /** Requests in a row that it reset, without any answer between. */
   resets = 0
@@ -212,11 +255,11 @@ export class Backend extends Condition {
     if (this.#failedScopes.length > 0) this.#failedScopes.length = 0
   }
 
-  /** A copy for people and dashboards. */
-  status(now: number): BackendStatus {
+  /** A copy for people and dashboards. @param epoch milliseconds since the Unix epoch at monotonic 0. */
+  status(now: number, epoch: number): BackendStatus {
     const { config, health } = this
     const isPaced = this.declaredMs(0, now) > 0
-    const scopes = [...this.scopes.values()].map((scope) => scope.status(isPaced, now))
+    const scopes = [...this.scopes.values()].map((scope) => scope.status(isPaced, now, epoch))
     const isCooling = scopes.length > 0 && scopes.every((scope) => scope.state === 'cooldown')
     const scopeCooldownMs = isCooling ? Math.min(...scopes.map((scope) => scope.cooldownMs)) : 0
     return {
@@ -227,6 +270,8 @@ export class Backend extends Condition {
       state: config.enabled === false ? 'disabled' : health.kind !== 'available' ? health.kind : isCooling ? 'cooldown' : 'available',
       cooldownMs: Math.max(this.outMs(now), scopeCooldownMs),
       reason: health.kind === 'available' ? undefined : health.reason,
+      ...describeOut(this, -Infinity, now, epoch),
+      callersOut: this.callers?.size ?? 0,
       inFlight: this.inFlight,
       attempts: this.attempts,
       successes: this.successes,

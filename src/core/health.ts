@@ -4,11 +4,11 @@
  * backend as a whole, of what concerns its host or account, and for each scope on it, of what concerns a deployment.
  */
 
-import type { OutReason } from './types.js'
+import type { AnswerError, OutReason } from './types.js'
 
 /*
  *                      second failure in a row; at once where it
- *                      is unreachable, misconfigured, abandoned
+ *                      is anything but failed
  *   ┌───────────┐ ───────────────────────────────────────────► ┌─────────┐
  *   │ available │                                              │ ejected │ ◄┐
  *   └───────────┘ ◄─────────────────── success ─────────────── └─────────┘  │
@@ -54,6 +54,7 @@ export type Health = Available | Ejected | Probing
  * - `unreachable`: no connection, or one that broke off before an answer; `local`: the same, where our own machine may be the reason.
  * - `abandoned`: callers gave up waiting for it.
  * - `misconfigured`: it refused the fixed credential that we have for it; `credential`: the function that gives it failed, or gave one that was refused.
+ * - `exhausted`: its account has no money left. `missing`: it does not have this deployment or model.
  */
 export type EjectionReason = OutReason
 
@@ -68,8 +69,15 @@ export type HealthEvent = 'success' | 'reached' | EjectionReason | 'probe' | 're
 /** One bad answer may be the request's own fault (a malformed one is answered 500 by Azure); two in a row hardly are. */
 export const FAILURES_TO_EJECT = 2
 
-/** A wrong key is replaced by people. A minute keeps the noise down and still notices within one. */
-const MISCONFIGURED_MS = 60_000
+/** What only people can put right, in milliseconds: the first time, and the longest that it is doubled to. */
+const BY_PEOPLE: Partial<Record<EjectionReason, { readonly firstMs: number; readonly longestMs: number }>> = {
+  // A wrong key is replaced by people. A minute keeps the noise down and still notices within one.
+  misconfigured: { firstMs: 60_000, longestMs: 60_000 },
+  // A bill is paid, or a limit raised, in a quarter of an hour at best.
+  exhausted: { firstMs: 60_000, longestMs: 15 * 60_000 },
+  // A deployment that is being made is there within minutes.
+  missing: { firstMs: 60_000, longestMs: 5 * 60_000 },
+}
 
 /** A function that gives keys is a service of its own, and its hiccups are short: 1 s, doubled each time, up to a minute. */
 const FIRST_CREDENTIAL_MS = 1_000
@@ -148,7 +156,8 @@ function eject(ejections: number, reason: EjectionReason, { now, tookMs, random 
 
 /** @param ejections in a row, this one included; from 1. */
 function backoffMs(ejections: number, reason: EjectionReason, tookMs: number, random: () => number): number {
-  if (reason === 'misconfigured') return MISCONFIGURED_MS
+  const byPeople = BY_PEOPLE[reason]
+  if (byPeople !== undefined) return Math.min(byPeople.longestMs, byPeople.firstMs * 2 ** (ejections - 1))
   const leastMs = reason === 'abandoned' ? FIRST_ABANDONED_MS : FIRST_BACKOFF_MS
   const firstMs = reason === 'credential' ? FIRST_CREDENTIAL_MS : Math.max(leastMs, BACKOFF_OF_COST * tookMs)
   const longestMs = reason === 'local' ? LONGEST_LOCAL_BACKOFF_MS : LONGEST_BACKOFF_MS
@@ -165,6 +174,8 @@ export interface Streak {
 /** Of a backend as a whole, or of one scope on it: its health, and what that rests on, so that a failure can be taken back. */
 export class Condition {
   health: Health = AVAILABLE
+  /** What the answer said of itself that put it out, where that was read. */
+  error: AnswerError | undefined
   #streak: Streak | undefined
 
   /** Milliseconds until it may be tried; 0 when that is now, or a probe is under way. */

@@ -3,12 +3,13 @@
  * decided by `classify`, what follows for the request by the pool; here it is written down.
  */
 import { FAILURES_OF_SCOPES, type Backend, type ScopeState } from './backend.js'
-import { classify, isDelivered, mayBeThrottled } from './classify.js'
-import { AVAILABLE, FAILURES_TO_EJECT, type Circumstances, type Condition, type HealthEvent, type Probing } from './health.js'
+import { Callers, type CallerReason } from './callers.js'
+import { classify, classifyInStream, isDelivered, isWrongOperation, mayBeThrottled, namesModel } from './classify.js'
+import { AVAILABLE, FAILURES_TO_EJECT, type Circumstances, type Condition, type Health, type HealthEvent, type Probing } from './health.js'
 import { Latency, sizeClassOf } from './latency.js'
 import { Attempt, type PoolListener, type PoolRequest } from './request.js'
-import { readRetryAfter } from './retry-after.js'
-import type { AttemptEnd, OutcomeClass, PoolConfig, ResponseHeaders, System } from './types.js'
+import { readRetryAfter, saysRoomIsLeft, type RetryHint } from './retry-after.js'
+import type { AnswerError, AttemptEnd, OutcomeClass, PoolConfig, ResponseHeaders, System } from './types.js'
 
 /**
  * A backend that failed a request once is not out, and yet no place for the same request right away. As long as the shortest
@@ -23,6 +24,11 @@ const REOPENS_AFTER_MS = 250
 const LEAST_WAIT_MS = 250
 const LEAST_WAIT_OF_USUAL = 4
 
+/** A deployment that has answered within so many milliseconds is there: that it does not know an operation is the caller's mistake. */
+const SERVED_LATELY_MS = 600_000
+
+type Cooldowns = Pick<PoolConfig, 'cooldownMs' | 'maxCooldownMs'>
+
 /** What the end of an attempt without an answer says of a backend as a whole; of `timeout` nothing, that is the scope's. */
 const BACKEND_EVENTS: Partial<Record<AttemptEnd, HealthEvent>> = { connection: 'unreachable', reset: 'unreachable', resolver: 'local', credential: 'credential' }
 
@@ -34,6 +40,8 @@ export class Outcomes {
   backends: readonly Backend[] = []
   /** Counts what changes who may be asked: health, cooldowns and the configuration. */
   changes = 0
+  /** Some credential of a caller's was refused. */
+  knowsCallers = false
 
   constructor(system: System, listener: PoolListener) {
     this.#system = system
@@ -67,29 +75,79 @@ export class Outcomes {
     return condition.health as Probing
   }
 
-  /** What the response headers say of limits: cooldown and pace. @returns what the answer means. */
-  headers(
-    attempt: Attempt, status: number, headers: ResponseHeaders, config: Pick<PoolConfig, 'cooldownMs' | 'maxCooldownMs'>, now: number,
-  ): OutcomeClass {
+  /** What the response headers say of limits: cooldown and pace. @returns what the answer means, as far as its headers tell. */
+  headers(attempt: Attempt, status: number, headers: ResponseHeaders, config: Cooldowns, now: number): OutcomeClass {
     const { target, scope } = attempt
-    // Read whole: `maxCooldownMs` bounds how long we obey, not what is learned from the backend's word.
-    const hint = mayBeThrottled(status) ? readRetryAfter(headers, this.#system) : undefined
-    const outcome = classify(status, hint, attempt.backend.ownsCredential)
     attempt.status = status
     attempt.latencyMs = now - attempt.askedAt
     scope.abandonedAt = NaN
     target.resets = 0
-    if (outcome === 'throttled') {
-      this.changes++
-      const forMs = Math.min(hint?.ms ?? config.cooldownMs, config.maxCooldownMs)
-      if (scope.coolDown(forMs, now) && this.#listener.hears('cooldown')) {
-        this.#listener.tell('cooldown', {
-          backend: target.config, scope: scope.name, cooldownMs: scope.cooldownUntil - now, source: hint?.source ?? 'default', status,
-        })
-      }
-    }
+    let outcome: OutcomeClass = 'success'
+    let hint: RetryHint | undefined
+    if (status >= 400) {
+      // Read whole: `maxCooldownMs` bounds how long we obey, not what is learned from the backend's word.
+      hint = mayBeThrottled(status) ? readRetryAfter(headers, this.#system) : undefined
+      outcome = this.#classify(attempt, hint, status === 429 && saysRoomIsLeft(headers))
+      if (outcome === 'throttled') this.#coolDown(attempt, hint, config, now)
+    } else scope.immediate = 0
     this.#pace(attempt, outcome, status, headers, hint?.ms, now)
     return outcome
+  }
+
+  /**
+   * What the answer says of itself, where that was read: of an error its body, of a 200 an error in the place of an answer. Puts
+   * right what its headers alone have led to.
+   * @param isTooLarge it says that the request alone is larger than the limit.
+   * @returns what the answer means.
+   */
+  reconsider(attempt: Attempt, error: AnswerError | undefined, isTooLarge: boolean, headers: ResponseHeaders, config: Cooldowns, now: number): OutcomeClass {
+    const { status } = attempt
+    attempt.error = error
+    const hint = status < 400 || mayBeThrottled(status) ? readRetryAfter(headers, this.#system) : undefined
+    if (status < 400) {
+      const outcome = error === undefined ? 'failed' : classifyInStream({ error, isTooLarge, hasLarger: this.#hasLarger(attempt) })
+      if (outcome === 'throttled') {
+        this.#coolDown(attempt, hint, config, now)
+        attempt.pacer?.refused(attempt, headers, hint?.ms, Math.min(now, attempt.scope.slowStart.arrivedAt(attempt)), now)
+      }
+      return outcome
+    }
+    const outcome = this.#classify(attempt, hint, isTooLarge || (status === 429 && saysRoomIsLeft(headers)))
+    if (outcome !== 'throttled' && attempt.cooldown !== undefined) this.#undoCooldown(attempt, attempt.cooldown)
+    return outcome
+  }
+
+  #classify(attempt: Attempt, hint: RetryHint | undefined, isTooLarge: boolean): OutcomeClass {
+    const { status, error, request, backend: { ownsCredential } } = attempt
+    const outcome = classify({ status, hint, error, ownsCredential, isTooLarge, hasLarger: this.#hasLarger(attempt) })
+    // What belongs to one backend cannot move: its answer is the caller's.
+    return request.pinned && (outcome === 'missing' || outcome === 'refused') ? 'answered' : outcome
+  }
+
+  /** Whether what is too long for this backend may be tried on another one. */
+  #hasLarger({ backend }: Attempt): boolean {
+    return backend.largerContext !== true && this.backends.some(({ config }) => config.largerContext === true)
+  }
+
+  #coolDown(attempt: Attempt, hint: RetryHint | undefined, { cooldownMs, maxCooldownMs }: Cooldowns, now: number): void {
+    const { target, scope, status, error } = attempt
+    this.changes++
+    const before = scope.cooldownUntil
+    const askedMs = hint?.ms ?? cooldownMs
+    const isNews = scope.coolDown(Math.min(Math.max(askedMs, scope.floorMs(askedMs, attempt.startedAt, now)), maxCooldownMs), now)
+    if (scope.cooldownUntil !== before) attempt.cooldown = { until: scope.cooldownUntil, before }
+    if (isNews && this.#listener.hears('cooldown')) {
+      this.#listener.tell('cooldown', {
+        backend: target.config, scope: scope.name, cooldownMs: scope.cooldownUntil - now, source: hint?.source ?? 'default', status, error,
+      })
+    }
+  }
+
+  /** It was not what it looked like. A longer one that came since stays. */
+  #undoCooldown({ scope }: Attempt, { until, before }: { readonly until: number; readonly before: number }): void {
+    if (scope.cooldownUntil !== until) return
+    scope.cooldownUntil = before
+    this.changes++
   }
 
   /** What an answer says of limits: that the request was let in, or not, and how full the backend is. */
@@ -113,57 +171,109 @@ export class Outcomes {
 
   /** The outcome of an attempt that was answered, once: health, counters, and what the request has tried. */
   conclude(attempt: Attempt, outcome: OutcomeClass, guardsLatency: boolean, now: number): void {
-    const { target, scope, latencyMs, request } = attempt
     this.#count(attempt, outcome, now)
-    if (outcome === 'failed') {
-      this.#failed(attempt, attempt.status, now)
-    } else if (outcome === 'misconfigured' && attempt.backend === target.config) {
-      // Not with a key that an update has replaced since.
-      this.#apply(attempt, target, attempt.backend.credential?.isFetched === true ? 'credential' : 'misconfigured', now)
-    } else if (outcome === 'success') {
+    this.#book(attempt, outcome, guardsLatency, now)
+  }
+
+  /** The body of a 429 was read while the request went on, and says that it is something else. */
+  correct(attempt: Attempt, outcome: OutcomeClass, now: number): void {
+    const { target, scope, request } = attempt
+    target.throttled--
+    scope.throttled--
+    attempt.outcome = outcome
+    request.steps++
+    this.#book(attempt, outcome, false, now)
+  }
+
+  /** Who is out, and for how long: the last column of the table. */
+  #book(attempt: Attempt, outcome: OutcomeClass, guardsLatency: boolean, now: number): void {
+    const { target, scope, latencyMs, request } = attempt
+    if (outcome === 'success') {
       this.#succeeded(attempt, now)
       target.lastLatencyMs = latencyMs
       scope.usual ??= new Latency()
       scope.usual.observe(sizeClassOf(request.bodyBytes), latencyMs, now)
       scope.latency = guardsLatency ? scope.usual : undefined
-    } else this.#release(attempt, now)
+    } else if (outcome === 'failed') this.#failed(attempt, attempt.error?.code ?? attempt.status, now)
+    else if (outcome === 'misconfigured') this.#misconfigured(attempt, now)
+    else if (outcome === 'exhausted' && attempt.backend.ownsCredential) this.#apply(attempt, target, 'exhausted', now)
+    else if (outcome === 'exhausted' || outcome === 'refused') this.#takeOutFor(attempt, outcome, now)
+    else if (outcome === 'missing' && this.#isOfName(attempt, now)) this.#apply(attempt, scope, 'missing', now)
+    else this.#release(attempt, now)
   }
 
-  /** The body ended, or there will be none. A response that breaks off after its headers is counted, and changes nothing else. */
+  /** Our credential was refused: everywhere, for one deployment, or where that says nothing of the model API. */
+  #misconfigured(attempt: Attempt, now: number): void {
+    const { target, scope, request: { path }, error } = attempt
+    // Not with a key that an update has replaced since.
+    if (attempt.backend !== target.config || path === 'outside') return this.#release(attempt, now)
+    const event = attempt.backend.credential?.isFetched === true ? 'credential' : 'misconfigured'
+    this.#apply(attempt, path === 'core' && !namesModel(error) ? target : scope, event, now)
+  }
+
+  /** A caller's own credential: nobody else notices. */
+  #takeOutFor(attempt: Attempt, reason: CallerReason, now: number): void {
+    const { target, request } = attempt
+    this.#release(attempt, now)
+    if (reason === 'refused') request.isRefused = true
+    this.knowsCallers = true
+    const cooldownMs = (target.callers ??= new Callers()).takeOut(request.callerKey, reason, attempt.startedAt, now)
+    if (cooldownMs > 0 && this.#listener.hears('caller-out')) this.#listener.tell('caller-out', { attempt, cooldownMs })
+  }
+
+  /** Whether the name is known, and its deployment not: one that answers others only does not know the operation. */
+  #isOfName({ scope, error }: Attempt, now: number): boolean {
+    return scope.name !== '' && !(isWrongOperation(error) && now - scope.succeededAt < SERVED_LATELY_MS)
+  }
+
+  /** The body ended, or there will be none. */
   settle(attempt: Attempt, end: AttemptEnd, now: number): void {
     attempt.isSettled = true
-    const { target, scope, outcome } = attempt
+    const { target, scope } = attempt
     target.ended(attempt.startedAt, now)
     scope.inFlight--
     scope.usedAt = now
-    if (attempt.status > 0) {
-      if (end === 'broken' && isDelivered(outcome)) {
-        target.failures++
-        scope.failures++
-      }
-      return
-    }
-    scope.slowStart.failed(attempt)
+    if (attempt.isConcluded) return this.#ended(attempt, end, now)
+    // Where headers came, what they say of limits is booked already.
+    if (attempt.status === 0) scope.slowStart.failed(attempt)
     if (end === 'aborted' || end === 'unsent' || end === 'completed') {
-      attempt.pacer?.abandoned(attempt)
+      if (attempt.status === 0) attempt.pacer?.abandoned(attempt)
       this.#count(attempt, 'ignored', now)
       this.#aborted(attempt, end !== 'unsent', now)
       return
     }
-    attempt.pacer?.undone(attempt, now)
-    target.undone(attempt.declaredCost, attempt.startedAt, now)
+    if (attempt.status === 0) {
+      attempt.pacer?.undone(attempt, now)
+      target.undone(attempt.declaredCost, attempt.startedAt, now)
+    }
     if (end === 'stale') {
       this.#count(attempt, 'ignored', now)
       this.#release(attempt, now)
       return
     }
     attempt.wasUnconnected = end === 'connection' || end === 'resolver' || end === 'local'
-    if (end === 'reset') target.resets++
+    if (end === 'reset' && attempt.status === 0) target.resets++
     this.#count(attempt, end === 'credential' ? 'misconfigured' : 'failed', now)
     const event = BACKEND_EVENTS[end]
     if (end === 'local') this.#release(attempt, now)
-    else if (event === undefined || end === 'reset') this.#failed(attempt, end, now)
+    else if (event === undefined || end === 'reset') this.#failed(attempt, attempt.status > 0 ? 'broken' : end, now)
     else this.#apply(attempt, target, event, now)
+  }
+
+  /** Of a response that was the caller's. Each of its beginnings is a success, so what breaks off is counted by itself. */
+  #ended(attempt: Attempt, end: AttemptEnd, now: number): void {
+    const { target, scope, outcome } = attempt
+    if (outcome !== 'success') return
+    if (end === 'completed') scope.breaks = 0
+    if (end === 'dropped') {
+      target.successes--
+      scope.successes--
+    } else if (end !== 'broken') return
+    target.failures++
+    scope.failures++
+    scope.breaks++
+    if (scope.breaks >= FAILURES_TO_EJECT) this.#change(target, scope, 'failed', { ...this.#circumstances(now, false, now - attempt.startedAt), failuresToEject: 1 })
+    if (this.#listener.hears('broken')) this.#listener.tell('broken', { attempt })
   }
 
   /** What was unreachable answers a probe of ours, or does not. */
@@ -181,8 +291,9 @@ export class Outcomes {
   /** An update may have put right what this backend was out for. */
   readmit(backend: Backend, now: number): void {
     const { health } = backend
-    const isOfCredential = health.kind !== 'available' && (health.reason === 'misconfigured' || health.reason === 'credential')
-    if (isOfCredential) this.#change(backend, undefined, 'success', this.#circumstances(now, false, 0))
+    const circumstances = this.#circumstances(now, false, 0)
+    if (isOfConfiguration(health)) this.#change(backend, undefined, 'success', circumstances)
+    for (const scope of backend.scopes.values()) if (isOfConfiguration(scope.health)) this.#change(backend, scope, 'success', circumstances)
   }
 
   /** A cooldown ends by itself: the first who sees it says so. */
@@ -212,11 +323,13 @@ export class Outcomes {
     const tried = request.tried ??= []
     tried.push(attempt)
     if (outcome === 'failed') request.failures++
+    if (outcome === 'overlong') request.needsLarger = true
+    if (outcome !== 'throttled') request.steps++
     attempt.reopensAt = outcome === 'failed' ? now + REOPENS_AFTER_MS : now
   }
 
   /** A failure that may be the request's fault, the deployment's or the host's. */
-  #failed(attempt: Attempt, evidence: number | AttemptEnd, now: number): void {
+  #failed(attempt: Attempt, evidence: number | string, now: number): void {
     attempt.evidence = evidence
     const twin = attempt.request.tried?.find((one) => one.evidence === evidence && one.target !== attempt.target)
     if (twin === undefined) return this.#blame(attempt, now)
@@ -259,6 +372,7 @@ export class Outcomes {
   #succeeded(attempt: Attempt, now: number): void {
     const { target, scope, request } = attempt
     target.succeeded()
+    if (target.callers !== undefined && !attempt.backend.ownsCredential) target.callers.readmit(request.callerKey)
     if (scope.health !== AVAILABLE) this.#apply(attempt, scope, 'success', now)
     if (target.health !== AVAILABLE) {
       if (target.health.kind !== 'available' && target.health.reason === 'local') this.#readmitLocal(now)
@@ -302,20 +416,21 @@ export class Outcomes {
   #apply(attempt: Attempt, condition: Backend | ScopeState, event: HealthEvent, now: number): void {
     const isScope = condition === attempt.scope
     const circumstances = this.#circumstances(now, isScope ? attempt.isScopeProbe : attempt.isProbe, attempt.tookMs)
-    this.#change(attempt.target, isScope ? attempt.scope : undefined, event, circumstances)
+    this.#change(attempt.target, isScope ? attempt.scope : undefined, event, circumstances, attempt.error)
   }
 
   /** Health moves on, and the listener learns what people want to know. */
-  #change(backend: Backend, scope: ScopeState | undefined, event: HealthEvent, circumstances: Circumstances): void {
+  #change(backend: Backend, scope: ScopeState | undefined, event: HealthEvent, circumstances: Circumstances, error?: AnswerError): void {
     const condition = scope ?? backend
     const wasOut = condition.health.kind !== 'available'
     if (!condition.apply(event, circumstances)) return
     this.changes++
     const { health } = condition
+    if (health.kind === 'ejected') condition.error = error
     if (health.kind === 'available' && wasOut) this.#tellReadmitted(backend, scope?.name)
     if (health.kind === 'ejected' && event !== 'release' && this.#listener.hears('ejected')) {
       this.#listener.tell('ejected', {
-        backend: backend.config, scope: scope?.name, cooldownMs: health.until - circumstances.now, reason: health.reason, tookMs: circumstances.tookMs,
+        backend: backend.config, scope: scope?.name, cooldownMs: health.until - circumstances.now, reason: health.reason, tookMs: circumstances.tookMs, error,
       })
     }
   }
@@ -327,4 +442,9 @@ export class Outcomes {
   #circumstances(now: number, isProbe: boolean, tookMs: number): Circumstances {
     return { now, isProbe, tookMs, random: this.#random, failuresToEject: FAILURES_TO_EJECT }
   }
+}
+
+/** Out for what an update may have put right. */
+function isOfConfiguration(health: Health): boolean {
+  return health.kind !== 'available' && (health.reason === 'misconfigured' || health.reason === 'credential' || health.reason === 'missing')
 }

@@ -41,7 +41,7 @@ export class Picker {
   /** The working space of a look for one request. */
   readonly #candidates = new Candidates()
   /** The one shortage that is ever handed out: valid until the next pick. */
-  readonly #shortage = { kind: 'shortage' as const, isThrottled: false, toldMs: Infinity, soonestMs: Infinity }
+  readonly #shortage = { kind: 'shortage' as const, isThrottled: false, isMissing: false, toldMs: Infinity, soonestMs: Infinity }
 
   /** Whether the balancer tries by itself what cannot be reached. */
   probes = false
@@ -72,14 +72,15 @@ export class Picker {
     for (let draws = Math.min(ready.count, DRAWS); draws > 0; draws--) {
       const position = ready.draw(this.#random)
       const state = scope.states[position]
-      if (tiers.backends[position]!.declaredMs(request.bodyBytes, now) > 0) continue // drawn from them
-      if (state === undefined) return tiers.backends[position]
+      const backend = tiers.backends[position]! // drawn from them
+      if (backend.declaredMs(request.bodyBytes, now) > 0 || callerOutMs(backend, request, now) > 0 || isPassedOver(backend, request)) continue
+      if (state === undefined) return backend
       state.admitDue(now)
       if (canWait && state.slowStart.waitMs(now) > 0) continue
       const { pacer } = state
       if (pacer !== undefined && (pacer.toldMs(request.bodyBytes, now) > 0 || pacer.feltMs(request.bodyBytes, now) > 0)) continue
       const share = shareOf(state, request, ready, now)
-      if (ready.count === 1 || share >= 1 || this.#random() < share) return tiers.backends[position]
+      if (ready.count === 1 || share >= 1 || this.#random() < share) return backend
     }
     return undefined
   }
@@ -107,12 +108,16 @@ export class Picker {
     const halfOpen = found.isHalfOpen ? findLeastBad(tiers.backends, scope, request, now, now) : undefined
     if (halfOpen !== undefined) return halfOpen
     const isFull = found.throttledMs !== Infinity || found.leastFelt >= 0
-    const leastBad = canWait ? undefined : isFull ? findInstead(tiers.backends, scope, request, now) : findLeastBad(tiers.backends, scope, request, Infinity, now)
+    const isMissing = !isFull && isMissingOn(tiers.backends, scope, request)
+    // One answer says it: of the home, since that is where it will be made.
+    if (isMissing && request.attempts === 0) return scope.unserved?.[tiers.home.index] === true ? tiers.backends[scope.unserved.indexOf(false)]! : tiers.home // some backend serves it
+    const leastBad = canWait || isMissing ? undefined : isFull ? findInstead(tiers.backends, scope, request, now) : findLeastBad(tiers.backends, scope, request, Infinity, now)
     if (leastBad !== undefined) return leastBad
     const shortage = this.#shortage
     // A probe has not said that a backend is full: who can wait is not refused while one is under way.
     const outMs = found.isProbing ? Math.min(found.ejectedMs, canWait ? PROBE_LOOK_MS : LONGEST_BACKOFF_MS) : found.ejectedMs
     shortage.isThrottled = isFull
+    shortage.isMissing = isMissing
     shortage.toldMs = found.feltMs === Infinity ? Math.min(found.throttledMs, outMs) : 0
     shortage.soonestMs = Math.min(found.throttledMs, outMs, found.feltMs)
     return shortage
@@ -157,10 +162,17 @@ function isHealthy(condition: Condition, mayProbe: boolean, found: Candidates, n
   return false
 }
 
+/** Milliseconds for which the backend is out for the caller's credential alone. */
+function callerOutMs(backend: Backend, request: PoolRequest, now: number): number {
+  return backend.callers === undefined || backend.config.ownsCredential ? 0 : backend.callers.outMs(request.callerKey, now)
+}
+
 /** After two failures on one origin the rest of that origin is passed over: what failed was the host. */
 const FAILURES_OF_ORIGIN = 2
 
 function isPassedOver(backend: Backend, request: PoolRequest): boolean {
+  if (request.isRefused && backend.config.ownsCredential) return true
+  if (request.needsLarger && backend.config.largerContext !== true) return true
   if (request.failures < FAILURES_OF_ORIGIN || request.tried === undefined) return false
   let failures = 0
   for (const { outcome, backend: { origin } } of request.tried) if (outcome === 'failed' && origin === backend.config.origin) failures++
@@ -201,6 +213,11 @@ function collectCandidates(
       if (!isHealthy(backend, mayProbe && !(probes && backend.needsOwnProbe), found, now) || isPassedOver(backend, request)) continue
       const state = scope.states[position]
       if (state !== undefined && !isHealthy(state, mayProbe, found, now)) continue
+      const callerMs = callerOutMs(backend, request, now)
+      if (callerMs > 0) {
+        found.ejectedMs = Math.min(found.ejectedMs, callerMs)
+        continue
+      }
       const declaredMs = backend.declaredMs(request.bodyBytes, now)
       if (state === undefined) {
         if (declaredMs > 0) found.throttledMs = Math.min(found.throttledMs, declaredMs)
@@ -265,11 +282,12 @@ function findLeastBad(backends: readonly Backend[], scope: Scope, request: PoolR
     const backend = backends[position]! // below the length
     if (scope.unserved?.[position] === true) continue
     const state = scope.states[position]
-    const isOut = backend.health.kind !== 'available' || (state !== undefined && state.health.kind !== 'available')
+    const callerMs = callerOutMs(backend, request, now)
+    const isOut = callerMs > 0 || backend.health.kind !== 'available' || (state !== undefined && state.health.kind !== 'available')
     const tried = findLast(request.tried, backend)
     const isClosed = tried !== undefined && (by > now || reopensIn(tried, request, false, now) > 0)
     if (!isOut || isClosed || isPassedOver(backend, request)) continue
-    const until = Math.max(outUntil(backend), state === undefined ? -Infinity : Math.max(outUntil(state), state.cooldownUntil))
+    const until = Math.max(now + callerMs, outUntil(backend), state === undefined ? -Infinity : Math.max(outUntil(state), state.cooldownUntil))
     if (until <= by && (leastBad === undefined || until < soonest)) {
       leastBad = backend
       soonest = until
@@ -286,11 +304,20 @@ function findLeastBad(backends: readonly Backend[], scope: Scope, request: PoolR
 function findInstead(backends: readonly Backend[], scope: Scope, request: PoolRequest, now: number): Backend | undefined {
   return backends.find((backend, position) => {
     if (scope.unserved?.[position] === true) return false
-    if (backend.inFlight > 0 || findLast(request.tried, backend) !== undefined || isPassedOver(backend, request)) return false
+    if (backend.inFlight > 0 || findLast(request.tried, backend) !== undefined || isPassedOver(backend, request) || callerOutMs(backend, request, now) > 0) return false
     const state = scope.states[position]
     if (state !== undefined && state.cooldownUntil > now) return false
     const longestMs = Math.max(failedFor(backend, now), state === undefined ? 0 : failedFor(state, now))
     return longestMs > LONG_MS && longestMs < Infinity
+  })
+}
+
+/** Whether all that the request may go to have said that they do not have its deployment or model. */
+function isMissingOn(backends: readonly Backend[], scope: Scope, request: PoolRequest): boolean {
+  return backends.every((backend, position) => {
+    if (scope.unserved?.[position] === true) return true
+    const health = scope.states[position]?.health
+    return (health !== undefined && health.kind !== 'available' && health.reason === 'missing') || isPassedOver(backend, request)
   })
 }
 

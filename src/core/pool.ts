@@ -1,15 +1,14 @@
 /**
  * All that is known of a set of backends, and every decision on where a request goes. A request passes here four times:
  *
- *     acquire ──▶ Attempt ──(answered)──▶ headers ──▶ conclude ──▶ settle
- *        │ ▲                                 books      the         the body
- *        │ └──────────── not delivered ◀──── limits     outcome     has ended
+ *     acquire ──▶ Attempt ──(answered)──▶ headers ──▶ reconsider ──▶ conclude ──▶ settle
+ *        │ ▲                                 books      where the       the         the body
+ *        │ └──────────── not delivered ◀──── limits     body says more  outcome     has ended
  *        └─▶ wait (woken later), reject (a 429 of our own), surface (the last real answer), closed
  *
  * Synchronous; time comes in with each call.
  */
 import { Tiers, type Backend } from './backend.js'
-import { isDelivered } from './classify.js'
 import { AVAILABLE } from './health.js'
 import { Outcomes } from './outcomes.js'
 import { Pacer } from './pacing/pacer.js'
@@ -20,13 +19,13 @@ import { FINEST_TIMER_MS, MAX_WAITERS, Queues, type Waiter } from './queue.js'
 import type { Acquisition, Attempt, PoolListener, PoolRequest, Shortage } from './request.js'
 import { RetryBudget } from './retry-budget.js'
 import { Scopes, type Scope } from './scopes.js'
-import { STANDSTILL_MS, type AttemptEnd, type OutcomeClass, type PoolConfig, type PoolStatus, type ResponseHeaders, type SurfaceReason, type System } from './types.js'
+import { STANDSTILL_MS, type AnswerError, type AttemptEnd, type OutcomeClass, type PoolConfig, type PoolStatus, type ResponseHeaders, type SurfaceReason, type System } from './types.js'
 
 const WAIT = Object.freeze({ kind: 'wait' })
 const CLOSED = Object.freeze({ kind: 'closed' })
 
 /** For a request that waits for what no backend serves any more: better told at once. */
-const HOPELESS: Shortage = Object.freeze({ kind: 'shortage', isThrottled: true, toldMs: Infinity, soonestMs: Infinity })
+const HOPELESS: Shortage = Object.freeze({ kind: 'shortage', isThrottled: true, isMissing: false, toldMs: Infinity, soonestMs: Infinity })
 
 /**
  * Refused at first, refused once more because another request was as quick after the wait, and a third time by bad luck: the
@@ -35,6 +34,7 @@ const HOPELESS: Shortage = Object.freeze({ kind: 'shortage', isThrottled: true, 
 const LEAST_ATTEMPTS_WITH_WAITS = 4
 
 export class Pool {
+  readonly #system: Pick<System, 'wallNow'>
   readonly #listener: PoolListener
   readonly #random: () => number
   readonly #outcomes: Outcomes
@@ -51,6 +51,7 @@ export class Pool {
   /** @param sendProbe sends a `HEAD` to a backend that cannot be reached; without it requests are the probes. */
   constructor(config: PoolConfig, system: System, listener: PoolListener, sendProbe?: SendProbe) {
     const now = system.now()
+    this.#system = system
     this.#listener = listener
     this.#random = () => system.random()
     this.#config = config
@@ -76,6 +77,7 @@ export class Pool {
     if (scope.isUnserved) return this.#refuse(request, now)
     const waiter = this.#queues.size === 0 ? undefined : this.#queues.find(request)
     if (waiter !== undefined) return this.#resume(waiter, scope, now)
+    if (request.attempts === 0 && this.#outcomes.knowsCallers) this.#recognize(request)
     const patienceMs = this.#patienceMs(request, scope, now)
     const found = this.#picker.pick(this.#tiers, scope, request, patienceMs > 0, now)
     if (request.attempts === 0) {
@@ -89,19 +91,49 @@ export class Pool {
     return this.#decideNext(request, scope, found, patienceMs, now)
   }
 
-  /** Final response headers (status 200 and up, or 101): books what they say of limits. @returns what the answer means, for `conclude`. */
+  /** The next attempt, where one can be made at once; where not, nothing has happened, and `acquire` decides. */
+  next(request: PoolRequest, now: number): Attempt | undefined {
+    if (this.#isClosed || request.pinned || now >= request.deadlineAt || this.#isUsedUp(request)) return undefined
+    const scope = this.#scopes.of(request.scope, now)
+    const found = this.#picker.pick(this.#tiers, scope, request, this.#patienceMs(request, scope, now) > 0, now)
+    return found.kind === 'backend' ? this.#goOn(request, scope, found, now) : undefined
+  }
+
+  /** Whether another attempt of this request could follow the one under way: if not, it makes no difference what its answer says. */
+  canMove(request: PoolRequest): boolean {
+    return !request.pinned && this.#tiers.backends.length > 1 && !this.#isUsedUp(request)
+  }
+
+  /** Final response headers (status 200 and up, or 101): books what they say of limits. @returns what the answer means, as far as they tell. */
   headers(attempt: Attempt, status: number, headers: ResponseHeaders, now: number): OutcomeClass {
     if (attempt.status > 0 || attempt.isSettled) return attempt.outcome
     return this.#outcomes.headers(attempt, status, headers, this.#config, now)
   }
 
+  /** What the answer says of itself, read before its commit point. @returns what the answer means, for `conclude`. */
+  reconsider(attempt: Attempt, error: AnswerError | undefined, isTooLarge: boolean, headers: ResponseHeaders, now: number): OutcomeClass {
+    return attempt.isSettled ? attempt.outcome : this.#outcomes.reconsider(attempt, error, isTooLarge, headers, this.#config, now)
+  }
+
   /** The outcome of an attempt, once it is certain; whatever is not delivered is for `acquire` to go on with. */
   conclude(attempt: Attempt, outcome: OutcomeClass, now: number): void {
-    if (attempt.outcome !== 'ignored' || attempt.isSettled) return
+    if (attempt.isConcluded || attempt.isSettled) return
     this.#outcomes.conclude(attempt, outcome, this.#config.latencyGuard, now)
-    if (isDelivered(outcome)) this.#tellAnswered(attempt)
     this.#probes?.look(now)
     if (this.#queues.size > 0) this.#queues.wakeBy(now, now)
+  }
+
+  /** The body of a 429 was read while the request went on elsewhere. */
+  correct(attempt: Attempt, error: AnswerError | undefined, isTooLarge: boolean, headers: ResponseHeaders, now: number): void {
+    if (attempt.isSettled || attempt.outcome !== 'throttled') return
+    const outcome = this.#outcomes.reconsider(attempt, error, isTooLarge, headers, this.#config, now)
+    if (outcome !== 'throttled') this.#outcomes.correct(attempt, outcome, now)
+    if (this.#queues.size > 0) this.#queues.wakeBy(now, now)
+  }
+
+  /** The commit point: the caller gets this answer. */
+  deliver(attempt: Attempt): void {
+    if (this.#listener.hears('answered')) this.#listener.tell('answered', { attempt })
   }
 
   /** The end of an attempt, once; a second time does nothing. */
@@ -129,8 +161,6 @@ export class Pool {
 
   /** No further attempt: the last real answer, or error, is the caller's. */
   surface(request: PoolRequest, reason: SurfaceReason): Acquisition {
-    const last = request.tried?.at(-1)
-    if (last !== undefined && last.status > 0) this.#tellAnswered(last)
     if (this.#listener.hears('exhausted')) this.#listener.tell('exhausted', { request, retryAfterMs: undefined, reason })
     return { kind: 'surface', reason }
   }
@@ -179,11 +209,12 @@ export class Pool {
     for (const backend of all) {
       for (const scope of backend.scopes.values()) this.#outcomes.expireCooldown(backend, scope, now)
     }
+    const epoch = this.#system.wallNow() - now
     return {
       waiting: this.#queues.size,
       queues: this.#queues.status(now),
       waits: this.#queues.waits,
-      backends: all.map((backend) => backend.status(now)),
+      backends: all.map((backend) => backend.status(now, epoch)),
     }
   }
 
@@ -203,19 +234,46 @@ export class Pool {
     const isThrottled = to === undefined && (found.kind === 'backend' || found.isThrottled)
     const toldMs = found.kind === 'shortage' ? found.toldMs : 0
     const soonestMs = found.kind === 'shortage' ? found.soonestMs : 0
-    if (attempts - request.repeats >= this.#maxAttempts) {
+    if (this.#isUsedUp(request)) {
       return isThrottled && lastOutcome !== 'misconfigured' ? this.#reject(request, scope, toldMs, 'throttled', now) : this.surface(request, 'attempts')
     }
     if (to === undefined) {
       // With patience left a request also waits for a probe.
-      if (!isThrottled && waitMs === 0) return this.surface(request, 'no-backend')
+      if (!isThrottled && (waitMs === 0 || (found.kind === 'shortage' && found.isMissing))) return this.surface(request, 'no-backend')
       if (isThrottled && (toldMs > waitMs || waitMs === 0)) return this.#reject(request, scope, toldMs, 'throttled', now)
       if (this.#queues.size >= MAX_WAITERS) return this.#reject(request, scope, toldMs, 'queue-full', now)
     }
-    const last = request.tried?.at(-1)
-    if (lastOutcome === 'failed' && !isFree(request, last, scope, to) && !this.#budget.withdraw(now)) return this.surface(request, 'budget')
-    if (last !== undefined && this.#listener.hears('failover')) this.#listener.tell('failover', { attempt: last, to: to?.config })
-    return to === undefined ? this.#wait(request, scope, waitMs, soonestMs, now) : this.#begin(request, scope, to, now)
+    if (this.#mustPay(request, scope, to) && !this.#budget.withdraw(now)) return this.surface(request, 'budget')
+    if (to !== undefined) return this.#goOn(request, scope, to, now)
+    this.#tellFailover(request, undefined)
+    return this.#wait(request, scope, waitMs, soonestMs, now)
+  }
+
+  #goOn(request: PoolRequest, scope: Scope, to: Backend, now: number): Attempt {
+    this.#tellFailover(request, to)
+    return this.#begin(request, scope, to, now)
+  }
+
+  #tellFailover(request: PoolRequest, to: Backend | undefined): void {
+    const attempt = request.tried?.at(-1)
+    if (attempt !== undefined && this.#listener.hears('failover')) this.#listener.tell('failover', { attempt, to: to?.config })
+  }
+
+  #isUsedUp({ attempts, repeats }: PoolRequest): boolean {
+    return attempts - repeats >= this.#maxAttempts
+  }
+
+  /** A step after a 429 is free, and so is one that `isFree`. */
+  #mustPay(request: PoolRequest, scope: Scope, to: Backend | undefined): boolean {
+    const { lastOutcome } = request
+    if (lastOutcome === undefined || lastOutcome === 'throttled' || lastOutcome === 'ignored') return false
+    return lastOutcome === 'refused' || !isFree(request, request.tried?.at(-1), scope, to)
+  }
+
+  /** Once refused, a caller's credential is not to be helped to an answer by one of ours. */
+  #recognize(request: PoolRequest): void {
+    const { callerKey } = request
+    request.isRefused = this.#tiers.backends.some(({ callers }) => callers?.isRefused(callerKey))
   }
 
   /** A request that was held asks again. */
@@ -256,13 +314,10 @@ export class Pool {
   }
 
   #begin(request: PoolRequest, scope: Scope, backend: Backend, now: number): Attempt {
+    if (backend.callers !== undefined) backend.callers.tried(request.callerKey, now)
     const attempt = this.#outcomes.begin(request, backend, this.#scopes.stateOn(backend, scope, now), now)
     if (this.#listener.hears('picked')) this.#listener.tell('picked', { attempt })
     return attempt
-  }
-
-  #tellAnswered(attempt: Attempt): void {
-    if (this.#listener.hears('answered')) this.#listener.tell('answered', { attempt })
   }
 
   #reject(request: PoolRequest, scope: Scope, soonestMs: number, reason: 'throttled' | 'queue-full', now: number): Acquisition {
@@ -317,5 +372,5 @@ const RESETS_OF_THE_DEAD = 3
  */
 function isFree(request: PoolRequest, last: Attempt | undefined, scope: Scope, to: Backend | undefined): boolean {
   if (to?.health.kind !== 'available' || (scope.states[to.index]?.health ?? AVAILABLE).kind !== 'available') return false
-  return request.failures <= 1 || last?.wasUnconnected === true || (last?.evidence === 'reset' && last.target.resets >= RESETS_OF_THE_DEAD)
+  return request.steps <= 1 || last?.wasUnconnected === true || (last?.evidence === 'reset' && last.target.resets >= RESETS_OF_THE_DEAD)
 }

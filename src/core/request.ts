@@ -7,7 +7,7 @@ import type { Backend, ScopeState } from './backend.js'
 import type { Probing, Streak } from './health.js'
 import type { Pacer } from './pacing/pacer.js'
 import type { Undecided } from './slow-start.js'
-import type { BackendConfig, CooldownSource, OutcomeClass, OutReason, SurfaceReason } from './types.js'
+import type { AnswerError, BackendConfig, CooldownSource, OutcomeClass, OutReason, PathKind, SurfaceReason } from './types.js'
 
 export abstract class PoolRequest {
   /** Deployment or model; `''` when unknown, which is a scope like any other. */
@@ -16,6 +16,15 @@ export abstract class PoolRequest {
   bodyBytes = 0
   /** Goes to the home backend and nowhere else (stateful paths). */
   abstract readonly pinned: boolean
+  /** What a refusal would say of the backend. */
+  get path(): PathKind {
+    return 'core'
+  }
+
+  /** A hash of the caller's own credential; asked only where some credential of a caller's was refused. */
+  get callerKey(): string {
+    return ''
+  }
 
   /** Monotonic time from which on no further attempt begins, and at which a wait ends. */
   get deadlineAt(): number {
@@ -34,8 +43,14 @@ export abstract class PoolRequest {
   tried: Attempt[] | undefined = undefined
   /** How the last attempt went. */
   lastOutcome: OutcomeClass | undefined = undefined
-  /** Attempts that failed: the step after the first of them is free. */
+  /** Attempts that failed. */
   failures = 0
+  /** Attempts that were not delivered, those that were throttled apart: the step after the first of them is free. */
+  steps = 0
+  /** The caller's credential was refused: no backend may be asked with one of ours, or it would be let in by the back door. */
+  isRefused = false
+  /** Too long for a backend: only those that are marked `largerContext` may do better. */
+  needsLarger = false
   /** Attempts that met a connection which was closed just then, and were made once more: they do not count. */
   repeats = 0
   /** Monotonic time at which the request began to wait for the first time. */
@@ -76,7 +91,11 @@ export class Attempt implements Undecided {
   /** What its failure was counted in, on the backend and on the scope: it may have to be taken back. */
   targetStreak: Streak | undefined = undefined
   scopeStreak: Streak | undefined = undefined
-  /** In which way it failed, where that may be the request's fault: a status, `timeout` or `reset`. */
+  /** What the answer said of itself, where that was read. */
+  error: AnswerError | undefined = undefined
+  /** The cooldown that it began, or prolonged, and the one before: it may have to be taken back. */
+  cooldown: { readonly until: number; readonly before: number } | undefined = undefined
+  /** In which way it failed, where that may be the request's fault: a status, a code, `timeout` or `reset`. */
   evidence: number | string | undefined = undefined
   /** Another backend failed the request in the same way. */
   isSuspect = false
@@ -110,6 +129,11 @@ export class Attempt implements Undecided {
     this.probe = probe
     this.scopeProbe = scopeProbe
     this.pacer = scope.pacer
+  }
+
+  /** Its outcome is known. */
+  get isConcluded(): boolean {
+    return !Number.isNaN(this.concludedAt)
   }
 
   get kind(): 'send' {
@@ -150,6 +174,8 @@ export interface Shortage {
   readonly kind: 'shortage'
   /** At least one backend has said that it is full, or only an estimate says so: a wait may help. */
   readonly isThrottled: boolean
+  /** All have said that they do not have the deployment or model: no wait brings it. */
+  readonly isMissing: boolean
   /** Milliseconds until the first backend of all is expected to take the request, by its own word or out; 0 where only an estimate stands in the way, Infinity when none is. */
   readonly toldMs: number
   /** Milliseconds until the situation changes, estimates included. */
@@ -164,8 +190,18 @@ export interface PoolEvents {
   answered: { readonly attempt: Attempt }
   /** The attempt did not work and the request goes on: to the next backend, or, where that is `undefined`, to wait for one. */
   failover: { readonly attempt: Attempt; readonly to: BackendConfig | undefined }
-  cooldown: { readonly backend: BackendConfig; readonly scope: string; readonly cooldownMs: number; readonly source: CooldownSource; readonly status: number }
-  ejected: { readonly backend: BackendConfig; readonly scope: string | undefined; readonly cooldownMs: number; readonly reason: OutReason; readonly tookMs: number }
+  cooldown: {
+    readonly backend: BackendConfig; readonly scope: string; readonly cooldownMs: number; readonly source: CooldownSource; readonly status: number
+    readonly error: AnswerError | undefined
+  }
+  ejected: {
+    readonly backend: BackendConfig; readonly scope: string | undefined; readonly cooldownMs: number; readonly reason: OutReason; readonly tookMs: number
+    readonly error: AnswerError | undefined
+  }
+  /** A caller's own credential was refused, or its account is exhausted: the backend is out for that credential alone. */
+  'caller-out': { readonly attempt: Attempt; readonly cooldownMs: number }
+  /** The response broke off after its commit point: the caller has a part of it. */
+  broken: { readonly attempt: Attempt }
   /** `after`: what kept the backend (or, where it is given, the scope) out. */
   readmitted: { readonly backend: BackendConfig; readonly scope: string | undefined; readonly after: 'ejected' | 'cooldown' }
   'suspect-request': { readonly attempt: Attempt; readonly evidence: number | string }

@@ -43,6 +43,19 @@ export function readRetryAfter(headers: ResponseHeaders, system: Pick<System, 'w
     )
 }
 
+/**
+ * Whether the answer says how much is left, and that it is more than nothing: refused all the same, the request alone was too large.
+ * Not where it says when to come back, or leaves one of the two open.
+ */
+export function saysRoomIsLeft(headers: ResponseHeaders): boolean {
+  const values = reader.read(headers)
+  if (values === undefined) return false
+  const [exactMs, azureMs, seconds, remainingRequests, , remainingTokens] = values
+  if (exactMs !== undefined || azureMs !== undefined || seconds !== undefined) return false
+  const remaining = [remainingRequests, remainingTokens].filter((value) => value !== undefined)
+  return remaining.length > 0 && remaining.every((value) => readNumber(value) > 0)
+}
+
 /** True for the headers that exist to say "come back later". A rate limit's reset is on good answers too. */
 export function isRetryHeader(source: CooldownSource): boolean {
   return source === 'retry-after-ms' || source === 'x-ms-retry-after-ms' || source === 'retry-after'

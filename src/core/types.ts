@@ -68,14 +68,14 @@ export interface BackendConfig {
   readonly enabled?: boolean
   /** True when the backend has a credential of its own, wherever it is sent: then a 401 or 403 is our misconfiguration, not the caller's. */
   readonly ownsCredential: boolean
+  /** Takes what another backend has refused as too long. */
+  readonly largerContext?: boolean
   /** What the user declares of its limits. */
   readonly limits?: DeclaredLimits | undefined
   /** Deployment or model names as this backend knows them; limits belong to the name on the backend's side. */
   readonly models: Readonly<Record<string, string>> | undefined
   /** The deployments or models that it has, by the caller's name or its own; `*` at the end stands for anything. Undefined: all. */
   readonly serves?: readonly string[] | undefined
-  /** Takes what another backend refused as too long. */
-  readonly largerContext?: boolean
 
   /** `https://host`, with `:port` unless it is the scheme's own. */
   readonly origin: string
@@ -110,16 +110,43 @@ export type ResponseHeaders =
   | Readonly<Record<string, string | string[] | undefined>>
   | readonly (Uint8Array | string | readonly (Uint8Array | string)[])[]
 
+/** What an error says of itself, of an answer's body or in a stream: `error.code`, `error.type` and `error.param`, as text; nothing else of it counts. */
+export interface AnswerError { readonly code: string | undefined; readonly type: string | undefined; readonly param: string | undefined }
+
 /**
- * What an outcome means, before the commit point.
+ * What an error says of itself, in an answer's body or in a stream: `error.code`, `error.type` and `error.param`, as text. Nothing
+ * else of it counts: messages quote what callers wrote.
+ */
+export interface AnswerError {
+  readonly code: string | undefined
+  readonly type: string | undefined
+  readonly param: string | undefined
+}
+
+/**
+ * What an answer means, at its commit point.
  * - `success`: 2xx, 3xx. Delivered.
  * - `answered`: other 4xx. Delivered; says nothing about the backend's health.
- * - `throttled`: 429, or 5xx with a retry header. Next backend; the scope cools down.
- * - `failed`: 408, other 5xx, connection failures, timeouts, a credential provider that rejects. Next backend; counts towards ejection.
- * - `misconfigured`: 401 or 403 to a credential that we added. Next backend; out for a minute.
+ * - `throttled`: 429, or 403 or 5xx with a retry header. Next backend; the scope cools down.
+ * - `oversized`: a 429 for a request that can never fit. Next backend; nothing is out.
+ * - `failed`: 408, other 5xx, HTML, connection failures, timeouts, a stream that ends before it begins. Next backend; counts towards ejection.
+ * - `misconfigured`: 401 or 403 to a credential that we added, or a credential function that fails. Next backend; this one, or the scope, is out.
+ * - `refused`: 403 to the caller's own credential. Next backend that gets the same credential; out for that credential.
+ * - `exhausted`: the account has no money left. Next backend; out for minutes, or for that credential where it is the caller's.
+ * - `missing`: the backend does not have this deployment or model. Next backend; the pair is out for minutes.
+ * - `overlong`: more than the model takes. Next backend that is marked `largerContext`; nothing is out.
  * - `ignored`: the caller aborted. Says nothing about the backend.
  */
-export type OutcomeClass = 'success' | 'answered' | 'throttled' | 'failed' | 'misconfigured' | 'ignored'
+export type OutcomeClass =
+  | 'success' | 'answered' | 'throttled' | 'oversized' | 'failed' | 'misconfigured' | 'refused' | 'exhausted' | 'missing' | 'overlong' | 'ignored'
+
+/**
+ * How much a path says of a backend when it is refused there.
+ * - `core`: chat, responses, embeddings: a credential that is refused here is refused everywhere.
+ * - `model`: the rest of the model API, which a key may not be good for.
+ * - `outside`: anything else (`/traces/ingest`), which says nothing.
+ */
+export type PathKind = 'core' | 'model' | 'outside'
 
 /**
  * How an attempt ended, as the shell reports it to `settle`.
@@ -131,11 +158,12 @@ export type OutcomeClass = 'success' | 'answered' | 'throttled' | 'failed' | 'mi
  * - `resolver`: our resolver had no answer (EAI_AGAIN), which may be the machine's fault or the name's.
  * - `credential`: the backend's credential provider failed; nothing was sent.
  * - `stale`: a connection that had served before was closed just as it was used again: the request goes once more to the same backend.
- * - `broken`: the response broke off after its headers.
+ * - `broken`: the response broke off after its commit point.
+ * - `dropped`: an upgraded connection was closed at once.
  * - `aborted`: the caller aborted.
  * - `unsent`: the same, before the request was on a connection.
  */
-export type AttemptEnd = 'completed' | 'connection' | 'reset' | 'timeout' | 'local' | 'resolver' | 'credential' | 'stale' | 'broken' | 'aborted' | 'unsent'
+export type AttemptEnd = 'completed' | 'connection' | 'reset' | 'timeout' | 'local' | 'resolver' | 'credential' | 'stale' | 'broken' | 'dropped' | 'aborted' | 'unsent'
 
 /**
  * Why an attempt that did not work is not followed by another one.
@@ -158,7 +186,17 @@ export type CooldownSource =
 export type BackendState = 'available' | 'cooldown' | 'ejected' | 'probing' | 'disabled'
 
 /** Why a backend, or one scope of it, is out: see `EjectedEvent`. */
-export type OutReason = 'failed' | 'unreachable' | 'local' | 'abandoned' | 'misconfigured' | 'credential'
+export type OutReason = 'failed' | 'unreachable' | 'local' | 'abandoned' | 'misconfigured' | 'credential' | 'exhausted' | 'missing'
+
+/** What keeps a backend, or one scope of it, from being asked. */
+export interface Out {
+  /** Milliseconds since the Unix epoch. In the past while one request finds out whether it is back. */
+  readonly until: number
+  readonly reason: OutReason | 'throttled'
+  /** What the answer said of itself that put it out, where that was read. */
+  readonly errorCode?: string | undefined
+  readonly errorType?: string | undefined
+}
 
 /** A snapshot of one scope on one backend. */
 export interface ScopeStatus {
@@ -169,6 +207,8 @@ export interface ScopeStatus {
   readonly cooldownMs: number
   /** Why it is ejected or probed; `undefined` when it is not. */
   readonly reason: OutReason | undefined
+  /** Only while something keeps it from being asked. */
+  readonly out?: Out
   readonly attempts: number
   readonly successes: number
   readonly throttled: number
@@ -189,6 +229,10 @@ export interface BackendStatus {
   readonly cooldownMs: number
   /** Why it is ejected or probed; `undefined` when it is not. */
   readonly reason: OutReason | undefined
+  /** Only while something keeps it from being asked as a whole. */
+  readonly out?: Out
+  /** Callers' own credentials that it refuses, or whose account is exhausted: for these alone it is out. */
+  readonly callersOut: number
   /** Attempts whose response body has not ended. */
   readonly inFlight: number
   readonly attempts: number

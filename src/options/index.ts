@@ -6,7 +6,7 @@
 import type { Dispatcher } from 'undici'
 import { BACKEND_DEFAULTS, ConfiguredBackend, type BackendOptions } from './backend.js'
 import { parseBaseUrl, type BaseUrl } from './base-url.js'
-import { OPTIONS, checkBoolean, checkDuration, checkInteger, checkNumber, describeKind, hasMethod, readList, readOptions } from './checks.js'
+import { OPTIONS, checkBoolean, checkDuration, checkInteger, checkNumber, describe, describeKind, hasMethod, readList, readOptions } from './checks.js'
 import type { PoolConfig } from '../core/types.js'
 import { InvalidOptionsError } from '../errors.js'
 import { DEFAULT_LOG_LEVEL, resolveLogger, type Logger, type ResolvedLogger } from '../logger.js'
@@ -95,6 +95,21 @@ export interface BalancerOptions {
    */
   attemptTimeoutMs?: number | undefined
   /**
+   * How far an event stream is looked into before the caller gets it. `'output'`: up to its first output, for at most a second, so that
+   * an error in its place moves the request on. `'whole'`: until it has ended well, so that a cut, a stall (`streamIdleMs`) or a
+   * broken event moves it on as well; the caller sees nothing until then, so its client's timeout must allow for the whole answer.
+   * At most 8 MiB a stream and 64 MiB a process are held; what is longer, and what lets a tool act, is delivered from there on.
+   * `false`: not at all, the response headers decide.
+   * @default 'output'
+   */
+  streamGuard?: StreamGuard | undefined
+  /**
+   * Milliseconds of silence within an event stream after which it counts as cut. With `streamGuard: 'whole'` the next backend is asked;
+   * else, once the caller has a part of it, the caller gets an error.
+   * @default none: the dispatcher's own body timeout applies (300 s)
+   */
+  streamIdleMs?: number | undefined
+  /**
    * How many retries after failures (not after throttling) may be added: a share of the requests, and what is allowed
    * every second in any case. Keeps an outage from being multiplied by retries.
    * @default { ratio: 0.2, minPerSecond: 10 }
@@ -106,6 +121,9 @@ export interface BalancerOptions {
    */
   logger?: Logger | false | undefined
 }
+
+/** See `BalancerOptions.streamGuard`. */
+export type StreamGuard = 'output' | 'whole' | false
 
 /** What an option is when it is not given, in one place. Options that are not here have no default, or one that depends on others. */
 export const DEFAULTS = Object.freeze({
@@ -121,6 +139,7 @@ export const DEFAULTS = Object.freeze({
   pacing: true,
   latencyGuard: true,
   probe: true,
+  streamGuard: 'output' as StreamGuard,
   /** Retries per request, and per second. Finagle's: a fifth on top of the traffic, and enough for a process with little traffic to fail over at all. */
   retryBudget: Object.freeze({ ratio: 0.2, minPerSecond: 10 }),
   logLevel: DEFAULT_LOG_LEVEL,
@@ -141,6 +160,8 @@ const CHECKS = Object.freeze({
   probe: (value: unknown) => checkBoolean(value, 'probe'),
   deadlineMs: (value: unknown) => checkDuration(value, 'deadlineMs', { zero: false }),
   attemptTimeoutMs: (value: unknown) => checkDuration(value, 'attemptTimeoutMs', { zero: false }),
+  streamGuard: readStreamGuard,
+  streamIdleMs: (value: unknown) => checkDuration(value, 'streamIdleMs', { zero: false }),
   retryBudget: readRetryBudget,
   logger: (value: unknown) => resolveLogger(value, process.env),
 }) satisfies Readonly<Record<keyof BalancerOptions, (value: unknown) => unknown>>
@@ -163,6 +184,8 @@ export interface ResolvedOptions extends PoolConfig {
   readonly usesModels: boolean
   readonly attemptTimeoutMs: number | undefined
   readonly deadlineMs: number | undefined
+  readonly streamGuard: StreamGuard
+  readonly streamIdleMs: number | undefined
   /** Never throws; silent for `false`. */
   readonly logger: ResolvedLogger
   /** Sentences for the log: what is allowed, but hardly meant. */
@@ -253,6 +276,8 @@ function complete(given: Given, gone: Gone): ResolvedOptions {
     probe: given.probe ?? DEFAULTS.probe,
     attemptTimeoutMs: given.attemptTimeoutMs,
     deadlineMs: given.deadlineMs,
+    streamGuard: given.streamGuard ?? DEFAULTS.streamGuard,
+    streamIdleMs: given.streamIdleMs,
     retryBudget: given.retryBudget ?? DEFAULTS.retryBudget,
     logger,
     warnings: findWarnings(backends, intercept, home),
@@ -281,6 +306,11 @@ function readBackends(value: unknown): readonly ConfiguredBackend[] {
 function findHome(backends: readonly ConfiguredBackend[]): ConfiguredBackend {
   const enabled = backends.filter((backend) => backend.enabled)
   return enabled.find((backend) => backend.home) ?? enabled.reduce((best, backend) => (backend.priority < best.priority ? backend : best))
+}
+
+function readStreamGuard(value: unknown): StreamGuard {
+  if (value === 'output' || value === 'whole' || value === false) return value
+  throw new InvalidOptionsError('streamGuard', 'must be "output", "whole" or false', describe(value))
 }
 
 /** Each once, longest base path first. */

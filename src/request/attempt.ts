@@ -2,17 +2,20 @@
  * One attempt on one backend: what undici is given for it, how it is sent, and what comes back. Fresh for every attempt, so that
  * nothing a dead one still says can reach the caller.
  *
- *   waiting ──response is the caller's──▶ live ──────────────▶ over
- *      │ └────response is not wanted────▶ draining ──────────▶ over
- *      └──────failed, given up, upgraded─────────────────────▶ over
+ *   waiting ──▶ undecided ──response is the caller's──▶ live ─────▶ over
+ *      │ └──────────│ └───────response is not wanted──▶ draining ─▶ over
+ *      └────────────┴──failed, given up, upgraded─────────────────▶ over
+ *
+ * Undecided is a response that is looked into: what comes of it is held, and from its commit point on the caller's.
  */
 import type { Duplex } from 'node:stream'
 import { HeaderReader, readNumber } from '../core/headers.js'
 import type { Attempt } from '../core/request.js'
-import type { AttemptEnd, System, Timer } from '../core/types.js'
+import type { System, Timer } from '../core/types.js'
 import type { Progress, Steered } from './caller.js'
 import { awaitCredential, FairTimer } from './clock.js'
 import { toError, wasServedBefore } from './failure.js'
+import type { Look, Verdict } from './look/look.js'
 import type { KeptAnswer } from './own-answers.js'
 import type { OutgoingRequest } from './rewrite.js'
 import { errors, type AnyHandler, type AnyHeaders, type Inner, type LegacyHandler, type ParsedHeaders, type RawHeaders } from './undici.js'
@@ -38,16 +41,27 @@ export interface AttemptOwner {
   onResponseStarted(): void
   onInformation(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined): void
   onResponse(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined): void
+  /** What was looked for is found. */
+  onVerdict(handler: AttemptHandler, verdict: Verdict): void
+  /** The first byte of the caller's response, or its end where there is none. */
+  onProof(handler: AttemptHandler): void
   onData(chunk: Buffer): void
   onEnd(handler: AttemptHandler, raw: AnyHeaders | null | undefined, parsed: ParsedHeaders | undefined): void
   onUpgrade(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, socket: Duplex): unknown
   onFailure(handler: AttemptHandler, error: Error, blame: Blame): void
-  settle(handler: AttemptHandler, end: AttemptEnd): void
+  /** A response that was not delivered has come to its end, or is not read any further. @param kept what was read of it, where that was asked for */
+  onDrained(handler: AttemptHandler, kept: KeptAnswer | undefined): void
 }
 
 /** Whose failure it is: `response` means that a response, which was the caller's already, broke off. */
 export type Blame = 'backend' | 'response' | 'caller'
-export type AttemptPhase = 'waiting' | 'live' | 'draining' | 'over'
+export type AttemptPhase = 'waiting' | 'undecided' | 'live' | 'draining' | 'over'
+
+interface Trailers {
+  readonly raw: AnyHeaders | null | undefined
+  readonly parsed: ParsedHeaders | undefined
+}
+
 const lengthReader = new HeaderReader(['content-length'])
 
 /** Speaks the legacy style: undici 7 takes it as it is, without converting headers back and forth. */
@@ -70,7 +84,14 @@ export class AttemptHandler implements LegacyHandler, Steered {
   #resume: (() => void) | undefined
   #cancelled: Error | undefined
   #drained = 0
+  /** Of a response that is not live, what came of it, where that is wanted; of one that is, what the caller has not taken yet. */
   #kept: KeptAnswer | undefined
+  #look: Look | undefined
+  #lookTimer: Timer | undefined
+  #trailers: Trailers | undefined
+  #isFlushing = false
+  /** The response is good for something: its first byte is here. */
+  #isProven = false
   #timer: Timer | undefined
   #credential: string | undefined
   /** Stays set when the caller's callback throws: undici makes a failure of that, which is no backend's. */
@@ -171,21 +192,82 @@ export class AttemptHandler implements LegacyHandler, Steered {
 
   resume(): void {
     // Later on, undici would resume whatever else has come to be read on this connection.
-    if (this.phase === 'live') this.resumeUpstream()
+    if (this.phase !== 'live') return
+    if (this.#kept !== undefined) this.#outside(() => { this.release() })
+    if (this.#kept === undefined && this.#isLive) this.resumeUpstream()
   }
 
-  /** The response is the caller's from here on. */
-  commit(): void {
-    this.#timer?.cancel()
+  /** What was held of the response; undefined where nothing was. */
+  get held(): KeptAnswer | undefined {
+    return this.#kept
+  }
+
+  /** Nothing of the response reaches the caller until the look has found something. */
+  hold(answer: KeptAnswer, look: Look): void {
+    this.phase = 'undecided'
+    this.#kept = answer
+    this.#look = look
+    this.#arm(look.waitMs)
+  }
+
+  #arm(waitMs: number | undefined): void {
+    this.#lookTimer?.cancel()
+    this.#lookTimer = waitMs === undefined ? undefined : this.owner.system.setTimer(() => {
+      const look = this.#look
+      if (this.phase === 'undecided' && look !== undefined) this.#outside(() => { this.#conclude(look.expire()) })
+    }, waitMs)
+  }
+
+  /** The response is the caller's from here on. @param isProven its outcome is known already. */
+  commit(isProven = false): void {
+    this.#endLook()
     this.phase = 'live'
+    this.#isProven = isProven
+  }
+
+  /** What was held goes first, as fast as the caller takes it. */
+  release(): void {
+    const kept = this.#kept
+    if (kept === undefined || this.#isFlushing || this.phase !== 'live') return
+    this.#isFlushing = true
+    try {
+      while (kept.chunks.length > 0 && !this.owner.paused && this.#isLive) this.#deliver(kept.chunks.shift()!) // there is one
+    } finally {
+      this.#isFlushing = false
+    }
+    if (kept.chunks.length > 0 || !this.#isLive) return
+    this.#kept = undefined
+    if (this.#trailers !== undefined) this.#finish(this.#trailers.raw, this.#trailers.parsed)
+  }
+
+  /** A caller's callback may have ended it meanwhile. */
+  get #isLive(): boolean {
+    return this.phase === 'live'
+  }
+
+  #endLook(): void {
+    this.#timer?.cancel()
+    this.#lookTimer?.cancel()
+    this.#look = undefined
+  }
+
+  /** Where undici is not below us on the stack, it makes no failure of what the caller's callback throws. */
+  #outside(act: () => void): void {
+    try {
+      act()
+    } catch (error) {
+      this.#inCallback = true
+      this.cancel(toError(error))
+    }
   }
 
   /** The response is not wanted: read what little there is, so that the connection can be used again, and let go. @param kept gets it. */
   swallow(headers: AnyHeaders, kept?: KeptAnswer): void {
-    this.#timer?.cancel()
+    this.#endLook()
     this.#kept = kept
     this.phase = 'draining'
-    if (readNumber(lengthReader.read(headers)?.[0]) > DRAIN_BYTES) this.#letGo()
+    if (this.#trailers !== undefined) this.#endDrain()
+    else if (readNumber(lengthReader.read(headers)?.[0]) > DRAIN_BYTES) this.#letGo()
     else this.#timer = this.owner.system.setTimer(() => { this.#letGo() }, DRAIN_MS)
   }
 
@@ -200,6 +282,7 @@ export class AttemptHandler implements LegacyHandler, Steered {
 
   /** Whether the connection that broke was there already when the attempt was put on it. */
   hadServed(error: Error): boolean {
+    if (this.attempt.status > 0) return false
     const isKnown = this.#inner?.tellsConnections?.(this.attempt.backend.origin) === true
     return isKnown ? this.wasConnected && !this.#isNew : wasServedBefore(error)
   }
@@ -215,7 +298,8 @@ export class AttemptHandler implements LegacyHandler, Steered {
     if (attemptTimeoutMs === undefined || this.#timer !== undefined || this.phase !== 'waiting') return
     this.#timer = new FairTimer(system, () => {
       const backend = JSON.stringify(this.attempt.backend.name)
-      this.cancel(new errors.HeadersTimeoutError(`Backend ${backend} sent no response headers within attemptTimeoutMs (${attemptTimeoutMs} ms).`))
+      const what = this.phase === 'undecided' ? 'output' : 'response headers'
+      this.cancel(new errors.HeadersTimeoutError(`Backend ${backend} sent no ${what} within attemptTimeoutMs (${attemptTimeoutMs} ms).`))
     }, attemptTimeoutMs)
   }
 
@@ -241,9 +325,11 @@ export class AttemptHandler implements LegacyHandler, Steered {
 
   protected takeData(chunk: Buffer): void {
     if (this.phase === 'live') {
-      this.#inCallback = true
-      this.owner.onData(chunk)
-      this.#inCallback = false
+      if (this.#kept === undefined) this.#deliver(chunk)
+      else this.#kept.add(chunk)
+    } else if (this.phase === 'undecided') {
+      this.#kept?.add(chunk)
+      this.#lookAt(chunk)
     } else if (this.phase === 'draining') {
       this.#kept?.add(chunk)
       if ((this.#drained += chunk.byteLength) > DRAIN_BYTES) this.#letGo()
@@ -252,14 +338,52 @@ export class AttemptHandler implements LegacyHandler, Steered {
 
   protected takeEnd(raw: AnyHeaders | null | undefined, parsed: ParsedHeaders | undefined): void {
     if (this.phase === 'live') {
-      this.#inCallback = true
-      // Over only afterwards: undici's retry handler throws here on purpose, and expects the error that follows.
-      this.owner.onEnd(this, raw, parsed)
-      this.phase = 'over'
+      if (this.#kept === undefined) this.#finish(raw, parsed)
+      else this.#trailers = { raw, parsed }
+    } else if (this.phase === 'undecided') {
+      this.#trailers = { raw, parsed }
+      this.#kept?.end()
+      if (this.#look !== undefined) this.#conclude(this.#look.end())
     } else if (this.phase === 'draining') {
       this.#kept?.end()
       this.#endDrain()
     }
+  }
+
+  #deliver(chunk: Buffer): void {
+    this.#prove()
+    this.#inCallback = true
+    this.owner.onData(chunk)
+    this.#inCallback = false
+  }
+
+  #finish(raw: AnyHeaders | null | undefined, parsed: ParsedHeaders | undefined): void {
+    this.#prove()
+    this.#inCallback = true
+    // Over only afterwards: undici's retry handler throws here on purpose, and expects the error that follows.
+    this.owner.onEnd(this, raw, parsed)
+    this.phase = 'over'
+  }
+
+  #prove(): void {
+    if (this.#isProven) return
+    this.#isProven = true
+    this.owner.onProof(this)
+  }
+
+  #lookAt(chunk: Buffer): void {
+    const look = this.#look
+    if (look === undefined) return
+    const before = look.waitMs
+    const verdict = look.write(chunk)
+    if (verdict !== undefined) this.#conclude(verdict)
+    else if (look.waitMs !== before) this.#arm(look.waitMs)
+  }
+
+  #conclude(verdict: Verdict): void {
+    this.#inCallback = true
+    this.owner.onVerdict(this, verdict)
+    this.#inCallback = false
   }
 
   protected takeUpgrade(status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, socket: Duplex): unknown {
@@ -277,7 +401,7 @@ export class AttemptHandler implements LegacyHandler, Steered {
   protected takeFailure(error: Error): void {
     if (this.phase === 'over') return
     if (this.phase === 'draining') return this.#endDrain()
-    this.#timer?.cancel()
+    this.#endLook()
     const blame = this.#inCallback ? 'caller' : this.phase === 'live' ? 'response' : 'backend'
     this.phase = 'over'
     this.owner.onFailure(this, error, blame)
@@ -292,13 +416,13 @@ export class AttemptHandler implements LegacyHandler, Steered {
 
   /** What a legacy handler returns: `false` pauses. */
   private get goesOn(): boolean {
-    return this.phase !== 'live' || !this.owner.paused
+    return this.phase !== 'live' || (!this.owner.paused && this.#kept === undefined)
   }
 
   #endDrain(): void {
     this.#timer?.cancel()
     this.phase = 'over'
-    this.owner.settle(this, 'completed')
+    this.owner.onDrained(this, this.#kept)
   }
 
   #letGo(): void {

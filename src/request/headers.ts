@@ -3,6 +3,7 @@
  * caller's own objects may be: read and copied here, without touching them.
  */
 
+import { createHash, randomBytes } from 'node:crypto'
 import { CREDENTIAL_HEADERS } from '../core/credential-names.js'
 import type { BackendConfig } from '../core/types.js'
 
@@ -162,4 +163,22 @@ function isFlat(headers: RequestHeaders): headers is readonly unknown[] {
 /** Compares without making a lower-case copy of every name. */
 function isNamed(key: unknown, name: string): boolean {
   return typeof key === 'string' && key.length === name.length && (key === name || key.toLowerCase() === name)
+}
+
+/** All that tells who the caller is, or whose account pays, in one text; `''` where there is nothing. */
+export function collectCredentials(headers: RequestHeaders): string {
+  return CREDENTIAL_HEADERS.map((name) => toText(findHeader(headers, name))).join('\n').trim()
+}
+
+function toText(value: unknown): string {
+  if (Array.isArray(value)) return value.map(toText).join(',')
+  return typeof value === 'string' ? value : value instanceof Uint8Array ? Buffer.from(value).toString('latin1') : ''
+}
+
+/** Of this process alone: what is remembered of callers means nothing outside it. */
+const salt = randomBytes(16)
+
+/** What is remembered of a caller's credential. */
+export function hashCredential(credential: string): string {
+  return createHash('sha256').update(salt).update(credential).digest('base64')
 }

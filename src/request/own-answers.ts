@@ -2,13 +2,18 @@
  * Answers that do not come from a connection: that all backends are full, that none has the model, and an earlier one that is the best there is after all.
  * Told to the caller's handler as undici would tell of a response, pauses and aborts included.
  */
+import { STATUS_CODES } from 'node:http'
 import type { Caller, StableController, Steered } from './caller.js'
 import { toError } from './failure.js'
 import type { AnyHeaders, ParsedHeaders } from './undici.js'
 
+/** Up to here openai-node obeys a wait that it is told, in milliseconds; past it, it would come back after half a second instead (7.x, 2026-11). */
+const LONGEST_OBEYED_MS = 60_000
+
 /**
  * Header and body of a 429 as OpenAI gives it, so that every SDK knows what to do: `retry-after-ms` in whole
- * milliseconds (Azure OpenAI, openai-node), `retry-after` in whole seconds, rounded up (RFC 9110 section 10.2.3).
+ * milliseconds (Azure OpenAI, openai-node), `retry-after` in whole seconds, rounded up (RFC 9110 section 10.2.3). A wait that
+ * openai-node would not obey comes with `x-should-retry: false`, which it does.
  */
 export function makeThrottledAnswer(retryAfterMs: number): { readonly headers: Record<string, string>; readonly body: Buffer } {
   const ms = Math.max(1, Math.ceil(retryAfterMs))
@@ -27,6 +32,7 @@ export function makeThrottledAnswer(retryAfterMs: number): { readonly headers: R
       'content-length': String(body.byteLength),
       'retry-after': String(seconds),
       'retry-after-ms': String(ms),
+      ...(ms > LONGEST_OBEYED_MS ? { 'x-should-retry': 'false' } : {}),
     },
     body,
   }
@@ -54,30 +60,45 @@ export function makeUnservedAnswer(model: string, served: readonly string[]): { 
 
 export function unservedAnswer(model: string, served: readonly string[]): Answer {
   const { headers, body } = makeUnservedAnswer(model, served)
-  return { status: 404, raw: rawOf(headers), parsed: headers, message: 'Not Found', body }
+  return { status: 404, raw: rawOf(headers), parsed: headers, message: 'Not Found', body, isWhole: true }
 }
 
 /** An answer that is at hand as a whole. */
-interface Answer {
+export interface Answer {
   readonly status: number
   readonly raw: AnyHeaders
   readonly parsed: ParsedHeaders | undefined
   readonly message: string | undefined
   readonly body: Buffer
+  /** All of it is there. */
+  readonly isWhole: boolean
 }
 
 export function throttledAnswer(retryAfterMs: number): Answer {
   const { headers, body } = makeThrottledAnswer(retryAfterMs)
-  return { status: 429, raw: rawOf(headers), parsed: headers, message: 'Too Many Requests', body }
+  return { status: 429, raw: rawOf(headers), parsed: headers, message: 'Too Many Requests', body, isWhole: true }
 }
 
-/** A backend's answer that was not delivered, kept in case that no better one comes. */
+/** What an error says, for an answer of ours that stands for a 200 with an error in it: SDKs retry a 429 or a 5xx, and not that. */
+export function errorAnswer(status: number, value: unknown, fallback: string, retryAfterMs: number | undefined): Answer {
+  const given = typeof value === 'object' && value !== null ? value as { readonly [key: string]: unknown } : {}
+  const { message = typeof value === 'string' ? value : fallback, type = status === 429 ? 'rate_limit_error' : 'server_error', param = null, code = null } = given
+  const body = Buffer.from(JSON.stringify({ error: { message, type, param, code } }))
+  const headers: Record<string, string> = { 'content-type': 'application/json', 'content-length': String(body.byteLength) }
+  if (retryAfterMs !== undefined && retryAfterMs > 0) {
+    headers['retry-after'] = String(Math.ceil(retryAfterMs / 1_000))
+    headers['retry-after-ms'] = String(Math.ceil(retryAfterMs))
+  }
+  return { status, raw: rawOf(headers), parsed: headers, message: STATUS_CODES[status], body, isWhole: true }
+}
+
+/** A backend's answer of which nothing has reached the caller yet: it may become the caller's, or be kept in case that no better one comes. */
 export class KeptAnswer implements Answer {
   readonly status: number
   readonly raw: AnyHeaders
   readonly parsed: ParsedHeaders | undefined
   readonly message: string | undefined
-  readonly #chunks: Buffer[] = []
+  readonly chunks: Buffer[] = []
   /** All of it is there: it may be longer than is worth reading. */
   isWhole = false
 
@@ -88,9 +109,13 @@ export class KeptAnswer implements Answer {
     this.message = message
   }
 
+  /** As undici gave them out. */
+  get headers(): AnyHeaders {
+    return this.parsed ?? this.raw
+  }
+
   add(chunk: Buffer): void {
-    // undici may use the memory again.
-    this.#chunks.push(Buffer.from(chunk))
+    this.chunks.push(chunk)
   }
 
   end(): void {
@@ -98,7 +123,7 @@ export class KeptAnswer implements Answer {
   }
 
   get body(): Buffer {
-    return Buffer.concat(this.#chunks)
+    return Buffer.concat(this.chunks)
   }
 }
 

@@ -1,16 +1,18 @@
 /**
  * One request of the caller on its way through the backends. The caller sees one request, whatever happens behind it:
  *
- *   acquire ──▶ attempt ──headers──▶ not delivered: acquire again
- *      ▲           │                 delivered: the commit point ──▶ body ──▶ over
+ *   acquire ──▶ attempt ──headers──▶ (undecided: what comes is held and looked into)
+ *      ▲           │                    │
+ *      │           │                    ├─▶ not delivered: acquire again
+ *      │           │                    └─▶ delivered: the commit point ──▶ body ──▶ over
  *      │           └──failure──▶ acquire again, or the caller's error
  *      └── wake, after a wait
  */
 import type { Duplex } from 'node:stream'
-import { isDelivered } from '../core/classify.js'
+import { isDelivered, mayMeanMore } from '../core/classify.js'
 import type { Pool } from '../core/pool.js'
 import { PoolRequest, type Acquisition, type Attempt } from '../core/request.js'
-import type { AttemptEnd, System } from '../core/types.js'
+import type { AttemptEnd, OutcomeClass, PathKind, ResponseHeaders, System } from '../core/types.js'
 import { BalancerClosedError } from '../errors.js'
 import type { ActiveRequests } from './active-requests.js'
 import { AttemptHandler, type AttemptOwner, type Blame } from './attempt.js'
@@ -18,8 +20,11 @@ import { adaptCaller, Progress, StableController, type Caller } from './caller.j
 import { FairTimer, isDeadlineError, makeDeadlineError, readSdkPatienceMs } from './clock.js'
 import { answerIn, endOf, isCallersFault, isClosedConnection, toError, type ErrorAnswer } from './failure.js'
 import { ModernAttemptHandler } from './modern-attempt.js'
-import { KeptAnswer, SyntheticResponse, throttledAnswer, unservedAnswer } from './own-answers.js'
+import { hashCredential } from './headers.js'
+import { lookAtError, lookAtSuccess, readErrorBody, type Beginning, type Verdict } from './look/look.js'
+import { errorAnswer, KeptAnswer, SyntheticResponse, throttledAnswer, unservedAnswer, type Answer } from './own-answers.js'
 import { OutgoingRequest, type ModelContext } from './rewrite.js'
+import type { StreamGuard } from '../options/index.js'
 import type { Route } from './route.js'
 import { errors, type AnyHandler, type AnyHeaders, type DispatchOptions, type Inner, type ParsedHeaders } from './undici.js'
 
@@ -29,11 +34,14 @@ import { errors, type AnyHandler, type AnyHeaders, type DispatchOptions, type In
  */
 const MOST_REPEATS = 3
 
+/** A WebSocket that is closed within so many milliseconds of its beginning was none. */
+const SHORTEST_CONNECTION_MS = 1_000
+
 /** What a request is given by the balancer that it came to. */
 export interface RequestContext extends ModelContext {
   readonly pool: Pool
   readonly system: System
-  readonly current: ModelContext['current'] & { readonly maxReplayBytes: number; readonly attemptTimeoutMs: number | undefined; readonly deadlineMs: number | undefined }
+  readonly current: ModelContext['current'] & { readonly maxReplayBytes: number; readonly attemptTimeoutMs: number | undefined; readonly deadlineMs: number | undefined; readonly streamGuard: StreamGuard }
   /** Those under way. */
   readonly requests: ActiveRequests<BalancedRequest>
   /** Called when `requests` has become empty; there only while that is waited for. */
@@ -55,7 +63,10 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   #current: AttemptHandler | undefined
   #lastError: Error | undefined
   /** Of those that were not delivered, where one may have to be after all. */
-  #lastAnswer: KeptAnswer | undefined
+  #lastAnswer: Answer | undefined
+  /** Of those to the caller's own credential the first is told: it is of the backend that the caller meant. */
+  #firstRefusal: KeptAnswer | undefined
+  #callerKey: string | undefined
   /** Until the commit point, where there is one. */
   #deadline: FairTimer | undefined
   #startedAt = 0
@@ -75,6 +86,14 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     this.callerHandler = handler
     this.#caller = adaptCaller(handler)
     this.#controller = new StableController(this)
+  }
+
+  override get path(): PathKind {
+    return this.#request.route.kind
+  }
+
+  override get callerKey(): string {
+    return (this.#callerKey ??= hashCredential(this.#request.callerCredential()))
   }
 
   get progress(): Progress {
@@ -159,23 +178,129 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   }
 
   onResponse(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined): void {
-    const next = this.#conclude(handler, { status, headers: parsed ?? raw })
+    const { pool } = this.#context
+    const { attempt } = handler
+    const headers = parsed ?? raw
+    const now = this.system.now()
+    const outcome = pool.headers(attempt, status, headers, now)
+    if (status === 429) return this.#onThrottled(handler, outcome, new KeptAnswer(status, raw, parsed, message), now)
+    const beginning = this.#lookAt(outcome, status, headers)
+    if (beginning === 'html') return this.#decide(handler, 'failed', new KeptAnswer(status, raw, parsed, message), now)
+    if (beginning !== undefined) return handler.hold(new KeptAnswer(status, raw, parsed, message), beginning)
+    if (outcome === 'success') return this.#commit(handler, status, raw, parsed, message, false)
+    this.#decide(handler, outcome, new KeptAnswer(status, raw, parsed, message), now)
+  }
+
+  /** Whether the answer is to be looked into. Where nothing could follow it, it is not. */
+  #lookAt(outcome: OutcomeClass, status: number, headers: ResponseHeaders): Beginning {
+    const { attemptTimeoutMs, streamGuard } = this.#context.current
+    if (outcome === 'success') return this.#isGenerating ? lookAtSuccess(status, headers, attemptTimeoutMs !== undefined, streamGuard !== false) : undefined
+    return mayMeanMore(status) && this.#canMove ? lookAtError(headers) : undefined
+  }
+
+  get #isGenerating(): boolean {
+    return this.#request.route.isGenerating && this.#request.opts.method === 'POST'
+  }
+
+  get #canMove(): boolean {
+    return this.#request.body.replayable && this.#context.pool.canMove(this)
+  }
+
+  /**
+   * A 429 sends the request on at once, and its body is read meanwhile: it may tell of an unpaid bill. Only where the request would have
+   * to wait, or be refused, is it read first.
+   */
+  #onThrottled(handler: AttemptHandler, outcome: OutcomeClass, answer: KeptAnswer, now: number): void {
+    const { pool } = this.#context
+    pool.conclude(handler.attempt, outcome, now)
+    if (this.#ended) return
+    if (this.pinned) return this.#goOn(handler, outcome, answer, pool.acquire(this, now))
+    this.#request.body.rewind()
+    const next = this.#request.body.replayable ? pool.next(this, now) : undefined
     if (this.#ended) return next === undefined ? undefined : this.#giveBack(next)
-    if (next !== undefined && next.kind !== 'surface' && next.kind !== 'closed') {
-      this.#current = undefined
-      // It may be the best that comes.
-      this.#lastAnswer = this.#deadline !== undefined || next.kind === 'wait' ? new KeptAnswer(status, raw, parsed, message) : undefined
-      this.#lastError = undefined
-      handler.swallow(parsed ?? raw, this.#lastAnswer)
-      this.#proceed(next)
-      return
+    if (next === undefined) handler.hold(answer, lookAtError(answer.headers))
+    else this.#leaveBehind(handler, answer, next)
+  }
+
+  onVerdict(handler: AttemptHandler, verdict: Verdict): void {
+    const { pool } = this.#context
+    const { attempt, held } = handler
+    if (held === undefined) return
+    const now = this.system.now()
+    if (attempt.isConcluded) { // a 429
+      if (verdict.kind === 'error') pool.correct(attempt, verdict.error, verdict.isTooLarge, held.headers, now)
+      return this.#goOn(handler, attempt.outcome, held, this.#acquireNext())
     }
-    // The commit point: from here on nothing is retried.
-    handler.commit()
+    attempt.latencyMs = now - attempt.askedAt
+    if (verdict.kind === 'deliver') return this.#decide(handler, 'success', held, now)
+    if (verdict.kind === 'failed') return this.#decide(handler, 'failed', held, now, errorAnswer(502, verdict.why, verdict.why, undefined))
+    const outcome = pool.reconsider(attempt, verdict.error, verdict.isTooLarge, held.headers, now)
+    this.#decide(handler, attempt.status < 400 && outcome === 'answered' ? 'success' : outcome, held, now, attempt.status < 400 ? toErrorAnswer(attempt, outcome, verdict.value, now) : undefined)
+  }
+
+  /** @param instead what the caller gets in the place of the answer where nothing follows: a 200 with an error in it is no answer. */
+  #decide(handler: AttemptHandler, outcome: OutcomeClass, answer: KeptAnswer, now: number, instead?: Answer): void {
+    const { pool } = this.#context
+    const { attempt } = handler
+    if (outcome === 'success') return this.#commit(handler, answer.status, answer.raw, answer.parsed, answer.message, false)
+    if (outcome === 'misconfigured') handler.refuseCredential()
+    pool.conclude(attempt, outcome, now)
+    if (this.#ended) return
+    if (isDelivered(outcome)) return this.#commit(handler, answer.status, answer.raw, answer.parsed, answer.message, true)
+    // An error that was told is the end of what was begun; where nothing was told, it may go on.
+    const isLeftOpen = outcome === 'failed' && attempt.error === undefined
+    const next = isLeftOpen && this.#request.createsState() ? pool.surface(this, 'creates-state') : this.#acquireNext()
+    this.#goOn(handler, outcome, answer, next, instead)
+  }
+
+  /** The answer is not delivered, unless nothing better can come. */
+  #goOn(handler: AttemptHandler, outcome: OutcomeClass, answer: KeptAnswer, next: Acquisition, instead?: Answer): void {
+    if (this.#ended) return this.#giveBack(next)
+    if (next.kind !== 'surface' && next.kind !== 'closed') {
+      if (outcome === 'refused') this.#firstRefusal ??= answer
+      return this.#leaveBehind(handler, answer, next, instead)
+    }
+    const better = outcome === 'refused' && this.#firstRefusal?.isWhole === true ? this.#firstRefusal : instead
+    if (better === undefined) return this.#commit(handler, answer.status, answer.raw, answer.parsed, answer.message, true)
+    this.#context.pool.deliver(handler.attempt)
+    this.#current = undefined
+    handler.swallow(answer.headers)
+    this.#answer(better)
+  }
+
+  #leaveBehind(handler: AttemptHandler, answer: KeptAnswer, next: Acquisition, instead?: Answer): void {
+    this.#current = undefined
+    // It may be the best that comes.
+    this.#lastAnswer = instead ?? answer
+    this.#lastError = undefined
+    handler.swallow(answer.headers, answer)
+    this.#proceed(next)
+  }
+
+  /** The commit point: from here on nothing is retried. */
+  #commit(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined, isProven: boolean): void {
+    this.#context.pool.deliver(handler.attempt)
+    if (this.#ended) return
+    handler.commit(isProven)
     this.#endDeadline()
     this.#request.body.release()
     this.#controller.attach(handler)
     this.#caller.headers(this.#controller, status, raw, parsed, message)
+    handler.release()
+  }
+
+  onProof(handler: AttemptHandler): void {
+    this.#context.pool.conclude(handler.attempt, 'success', this.system.now())
+  }
+
+  onDrained(handler: AttemptHandler, kept: KeptAnswer | undefined): void {
+    const { pool } = this.#context
+    const { attempt } = handler
+    if (attempt.status === 429 && kept?.isWhole === true) {
+      const { error, isTooLarge } = readErrorBody(kept.chunks, kept.headers)
+      pool.correct(attempt, error, isTooLarge, kept.headers, this.system.now())
+    }
+    this.settle(handler, 'completed')
   }
 
   onData(chunk: Buffer): void {
@@ -190,8 +315,11 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   }
 
   onUpgrade(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, socket: Duplex): unknown {
-    this.#conclude(handler, { status, headers: parsed ?? raw })
-    socket.once('close', () => { this.settle(handler, 'completed') })
+    const { pool } = this.#context
+    const now = this.system.now()
+    pool.conclude(handler.attempt, pool.headers(handler.attempt, status, parsed ?? raw, now), now)
+    pool.deliver(handler.attempt)
+    socket.once('close', () => { this.settle(handler, this.system.now() - now < SHORTEST_CONNECTION_MS ? 'dropped' : 'completed') })
     this.#request.body.release()
     const result = this.#caller.upgrade(this.#controller, status, raw, parsed, socket)
     this.#leave()
@@ -224,7 +352,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
       return undefined
     }
     const end = endOf(error, handler.wasConnected)
-    const createsState = (end === 'reset' || end === 'timeout') && this.#request.createsState()
+    const createsState = (end === 'reset' || end === 'timeout') && !handler.attempt.isConcluded && this.#request.createsState()
     if (end === 'reset' && this.repeats < MOST_REPEATS && isClosedConnection(error) && handler.hadServed(error)) {
       if (!createsState && this.#request.body.replayable) return this.#context.pool.repeat(handler.attempt, this.system.now())
       // It cannot be made once more, and yet is no backend's fault.
@@ -234,22 +362,17 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   }
 
   /** An interceptor further in has made an error of an answer. It means what it would have meant, and the caller gets the error for it. */
-  #takeErrorAnswer(handler: AttemptHandler, answer: ErrorAnswer): Acquisition | undefined {
-    const next = this.#conclude(handler, answer)
-    this.settle(handler, 'completed')
-    return next
-  }
-
-  /** Tells the pool what an attempt was answered. @returns where the request goes next; undefined where the answer is the caller's. */
-  #conclude(handler: AttemptHandler, { status, headers }: ErrorAnswer): Acquisition | undefined {
+  #takeErrorAnswer(handler: AttemptHandler, { status, headers }: ErrorAnswer): Acquisition | undefined {
     const { pool } = this.#context
     const { attempt } = handler
     const now = this.system.now()
     const outcome = pool.headers(attempt, status, headers, now)
     if (outcome === 'misconfigured') handler.refuseCredential()
     pool.conclude(attempt, outcome, now)
-    if (isDelivered(outcome)) return undefined
-    return outcome === 'failed' && this.#request.createsState() ? pool.surface(this, 'creates-state') : this.#acquireNext()
+    const next = isDelivered(outcome) ? undefined : outcome === 'failed' && this.#request.createsState() ? pool.surface(this, 'creates-state') : this.#acquireNext()
+    if (next === undefined) pool.deliver(attempt)
+    this.settle(handler, 'completed')
+    return next
   }
 
   #acquireNext(): Acquisition {
@@ -297,7 +420,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     else this.#fail(error ?? new errors.HeadersTimeoutError('No backend was available while the request waited, and the last answer was too long to be kept.'))
   }
 
-  #answer(answer: ConstructorParameters<typeof SyntheticResponse>[2]): void {
+  #answer(answer: Answer): void {
     const { opts, body } = this.#request
     this.#endDeadline()
     const response = new SyntheticResponse(this.#caller, this.#controller, answer, opts.method !== 'HEAD')
@@ -339,4 +462,18 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     requests.remove(this)
     if (requests.size === 0) this.#context.onIdle?.()
   }
+}
+
+/** What stands for a 200 with an error in it where nothing follows; undefined where that error is the caller's to read as it came. */
+function toErrorAnswer(attempt: Attempt, outcome: OutcomeClass, value: unknown, now: number): Answer | undefined {
+  const isFull = outcome === 'throttled' || outcome === 'exhausted' || outcome === 'oversized'
+  if (!isFull && outcome !== 'failed') return undefined
+  const status = isFull ? 429 : statusOf(attempt.error?.code)
+  return errorAnswer(status, value, 'The service ended the stream with an error.', outcome === 'throttled' ? attempt.scope.cooldownUntil - now : undefined)
+}
+
+/** A gateway's code may be a status; an overload is a 503. */
+function statusOf(code: string | undefined): number {
+  if (code !== undefined && /^5\d\d$/.test(code)) return Number(code)
+  return code?.endsWith('overloaded') === true ? 503 : 500
 }

@@ -6,7 +6,7 @@ import { isCredentialParameter } from '../core/credential-names.js'
 import { toScopeName } from '../core/scope-name.js'
 import type { BackendConfig } from '../core/types.js'
 import { isSingleUse, ReplayableBody } from './body.js'
-import { findHeader, flattenHeaders, readContentLength, rewriteHeaders, type RequestHeaders } from './headers.js'
+import { collectCredentials, findHeader, flattenHeaders, readContentLength, rewriteHeaders, type RequestHeaders } from './headers.js'
 import { beginsSomething, findModel, type ModelSpan } from './read-body.js'
 import { decode, isResponses, LONGEST_NAME_BYTES, type NameSpan, type Route } from './route.js'
 import type { DispatchOptions } from './undici.js'
@@ -58,6 +58,11 @@ export class OutgoingRequest {
     const isCoded = encoding != null && !(typeof encoding === 'string' && /^\s*(identity)?\s*$/i.test(encoding))
     if (isCoded) context.warnOnce(`A request body with a content-encoding is not looked into: ${UNKNOWN_MODEL} Send it as it is.`)
     else if (this.body.isOutOfSight) context.warnOnce(`A request body that is a stream without a content-length up to maxReplayBytes, or a Blob, is not looked into: ${UNKNOWN_MODEL} Send it as a string or Buffer.`)
+  }
+
+  /** All that tells who the caller is: in headers and, where the query may hold something of it, the query. */
+  callerCredential(): string {
+    return collectCredentials(this.headers) + (this.route.mayHoldKey ? `\n${this.route.rest.slice(this.route.rest.indexOf('?'))}` : '')
   }
 
   /**

@@ -2,6 +2,7 @@
  * Which requests are balanced, and which of them must not move: decided by the URL alone. What matches must match byte for byte
  * and on whole segments, or a backend would be asked for something else than the caller wrote.
  */
+import type { PathKind } from '../core/types.js'
 import type { DispatchOptions } from './undici.js'
 
 /** What is compared: an origin, and a base path without a slash at its end. */
@@ -25,10 +26,8 @@ export interface Route {
   readonly isStateful: boolean
   /** A POST to it makes something (text, vectors, pictures, sound). */
   readonly isGenerating: boolean
-  /** Of those, what every key may ask for: chat, responses and embeddings. A 401 anywhere else may be of the path alone. */
-  readonly isCore: boolean
-  /** Of the API of models at all: a 401 to something else (`/traces/ingest`, `/organization/...`) says nothing of the backend's key for them. */
-  readonly isModelApi: boolean
+  /** How much of a refusal here is the credential's, and how much the path's. */
+  readonly kind: PathKind
   /** That Azure names in the path, and where in `rest` it stands. */
   readonly deployment: NameSpan | undefined
   /** The value of `deployment`, else of `model`, in the query: the name of an upgrade, which has no body. */
@@ -106,8 +105,7 @@ export function readRoute(rest: string): Route {
     rest,
     isStateful: isStateful(rest),
     isGenerating: GENERATING.test(rest),
-    isCore: CORE.test(rest),
-    isModelApi: MODEL_API.test(rest),
+    kind: CORE.test(rest) ? 'core' : MODEL_API.test(rest) ? 'model' : 'outside',
     deployment: findDeployment(rest),
     queryName: findParameter(rest, 'deployment') ?? findParameter(rest, 'model'),
     mayHoldKey: /\?.*(key|code|sig|token|%)/i.test(rest),

@@ -32,19 +32,26 @@ export interface PickedEvent extends AttemptFields {}
 /** Response headers go to the caller. */
 export interface AnsweredEvent extends AttemptFields {
   readonly status: number
-  /** Milliseconds from the start of the attempt to its response headers. */
+  /** Milliseconds from the start of the attempt to its commit point: the response headers, of an event stream its first output. */
   readonly latencyMs: number
 }
 
+/** What an answer said of itself, where that was read: never its text, which quotes what callers wrote. */
+interface ErrorFields {
+  /** `error.code` of a body or an event, whole. */
+  readonly errorCode?: string | undefined
+  readonly errorType?: string | undefined
+}
+
 /** An attempt did not work, and the request goes on. */
-export interface FailoverEvent extends AttemptFields {
+export interface FailoverEvent extends AttemptFields, ErrorFields {
   readonly outcome: OutcomeClass
   /** Name of the next backend; `undefined` when the request has to wait for one. */
   readonly to: string | undefined
 }
 
 /** A backend, or one scope of it, was throttled and is left alone. */
-export interface CooldownEvent extends BackendFields {
+export interface CooldownEvent extends BackendFields, ErrorFields {
   /** Deployment or model as the backend knows it; `''` stands for requests whose scope is unknown. */
   readonly scope: string
   readonly cooldownMs: number
@@ -54,7 +61,7 @@ export interface CooldownEvent extends BackendFields {
 }
 
 /** A backend failed and is out as a whole; one probe request decides when it is back. */
-export interface EjectedEvent extends BackendFields {
+export interface EjectedEvent extends BackendFields, ErrorFields {
   /** Deployment or model as the backend knows it; `undefined`: the whole backend. */
   readonly scope: string | undefined
   readonly cooldownMs: number
@@ -63,10 +70,22 @@ export interface EjectedEvent extends BackendFields {
    * - `unreachable`: no connection, or one that broke off before an answer. `local`: this machine's resolver had no answer.
    * - `abandoned`: callers gave up waiting, twice in a row.
    * - `misconfigured`: it refused its `apiKey` or `bearerToken`. `credential`: the function that should give one failed.
+   * - `exhausted`: its account has no money left. `missing`: it does not have this deployment or model.
    */
   readonly reason: OutReason
   /** Milliseconds that the attempt took which put it out; of `abandoned`, how long the caller waited. */
   readonly tookMs: number
+}
+
+/** A caller's own credential was refused, or its account is exhausted: the backend is out for that credential, and for no other. */
+export interface CallerOutEvent extends AttemptFields, ErrorFields {
+  readonly outcome: OutcomeClass
+  readonly cooldownMs: number
+}
+
+/** A response broke off after a part of it had reached the caller. */
+export interface BrokenEvent extends AttemptFields {
+  readonly status: number
 }
 
 /** Two backends failed one request in the same way: the request is at fault, and no backend is held responsible. */
@@ -111,6 +130,8 @@ export interface BalancerEvents {
   readonly failover: FailoverEvent
   readonly cooldown: CooldownEvent
   readonly ejected: EjectedEvent
+  readonly 'caller-out': CallerOutEvent
+  readonly broken: BrokenEvent
   readonly readmitted: ReadmittedEvent
   readonly 'suspect-request': SuspectRequestEvent
   readonly waiting: WaitingEvent
@@ -130,6 +151,8 @@ export const channels: { readonly [K in BalancerEventName]: Channel } = Object.f
   failover: channel(`${CHANNEL_PREFIX}failover`),
   cooldown: channel(`${CHANNEL_PREFIX}cooldown`),
   ejected: channel(`${CHANNEL_PREFIX}ejected`),
+  'caller-out': channel(`${CHANNEL_PREFIX}caller-out`),
+  broken: channel(`${CHANNEL_PREFIX}broken`),
   readmitted: channel(`${CHANNEL_PREFIX}readmitted`),
   'suspect-request': channel(`${CHANNEL_PREFIX}suspect-request`),
   waiting: channel(`${CHANNEL_PREFIX}waiting`),

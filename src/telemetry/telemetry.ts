@@ -3,7 +3,7 @@
  * severe it is, what its payload is, and the sentence of its log line. Where no one listens, nothing is put together.
  */
 import type { Attempt, PoolEvents, PoolListener, PoolRequest } from '../core/request.js'
-import type { BackendConfig } from '../core/types.js'
+import type { AnswerError, BackendConfig } from '../core/types.js'
 import type { LogLevel, ResolvedLogger } from '../logger.js'
 import { channels, type BalancerEventName, type BalancerEvents } from './events.js'
 
@@ -26,20 +26,33 @@ export const EVENTS: { readonly [K in BalancerEventName]: Telling<K> } = Object.
   },
   failover: {
     level: 'info',
-    payload: ({ attempt, to }) => ({ ...describeAttempt(attempt), outcome: attempt.outcome, to: to?.name }),
-    sentence: ({ backend, attempt, outcome, to }) =>
-      `Attempt ${attempt} on backend "${backend}": ${outcome}; ${to === undefined ? 'the request waits' : `on to "${to}"`}`,
+    payload: ({ attempt, to }) => ({ ...describeAttempt(attempt), outcome: attempt.outcome, ...describeError(attempt.error), to: to?.name }),
+    sentence: ({ backend, attempt, outcome, errorCode, to }) =>
+      `Attempt ${attempt} on backend "${backend}": ${outcome}${inBrackets(errorCode)}; ${to === undefined ? 'the request waits' : `on to "${to}"`}`,
   },
   cooldown: {
     level: 'warn',
-    payload: ({ backend, ...facts }) => ({ ...describeBackend(backend), ...facts }),
+    payload: ({ backend, error, ...facts }) => ({ ...describeBackend(backend), ...facts, ...describeError(error) }),
     sentence: ({ backend, scope, cooldownMs, status, source }) =>
       `Backend "${backend}"${inScope(scope)} cools down for ${round(cooldownMs)} ms (${status}, ${source})`,
   },
   ejected: {
     level: 'warn',
-    payload: ({ backend, ...facts }) => ({ ...describeBackend(backend), ...facts }),
-    sentence: ({ backend, scope, cooldownMs, reason, tookMs }) => `Backend "${backend}"${inScope(scope)} ${EJECTED[reason](tookMs)}; out for ${round(cooldownMs)} ms`,
+    payload: ({ backend, error, ...facts }) => ({ ...describeBackend(backend), ...facts, ...describeError(error) }),
+    sentence: ({ backend, scope, cooldownMs, reason, tookMs, errorCode }) =>
+      `Backend "${backend}"${inScope(scope)} ${EJECTED[reason](tookMs)}${inBrackets(errorCode)}; out for ${round(cooldownMs)} ms`,
+  },
+  'caller-out': {
+    level: 'warn',
+    payload: ({ attempt, cooldownMs }) => ({ ...describeAttempt(attempt), outcome: attempt.outcome, ...describeError(attempt.error), cooldownMs }),
+    sentence: ({ backend, outcome, errorCode, cooldownMs }) =>
+      `Backend "${backend}" ${outcome === 'exhausted' ? 'says that the account of a caller is exhausted' : 'refused the credential of a caller'}${inBrackets(errorCode)}; `
+      + `out for this credential alone for ${round(cooldownMs)} ms`,
+  },
+  broken: {
+    level: 'warn',
+    payload: ({ attempt }) => ({ ...describeAttempt(attempt), status: attempt.status }),
+    sentence: ({ backend, status }) => `The response of backend "${backend}" (${status}) broke off: the caller has a part of it, and the request cannot move any more`,
   },
   'suspect-request': {
     level: 'warn',
@@ -77,6 +90,8 @@ const EJECTED: { readonly [K in BalancerEvents['ejected']['reason']]: (tookMs: n
   local: () => 'cannot be looked up: this machine\'s resolver gives no answer',
   abandoned: (tookMs) => `let callers wait until they gave up, the last one after ${round(tookMs)} ms (attemptTimeoutMs sends them on instead)`,
   misconfigured: () => 'refused its credential (401 or 403): please check it',
+  exhausted: () => 'says that its account is exhausted: quota, credit or spend limit',
+  missing: () => 'does not have this deployment or model',
   credential: () => 'has no credential that works: its apiKey or bearerToken function failed, or what it gave was refused (401 or 403)',
 }
 
@@ -108,8 +123,8 @@ export class Telemetry implements PoolListener {
   tell<K extends BalancerEventName>(name: K, facts: PoolEvents[K]): void {
     const { level: usual, payload, sentence } = EVENTS[name]
     const event = payload(facts)
-    // Our own credential was refused: no wait puts that right.
-    const level = 'reason' in event && (event.reason === 'misconfigured' || event.reason === 'credential') ? 'error' : usual
+    // Our own credential was refused, or what it pays with is used up: no wait puts that right.
+    const level = 'reason' in event && (event.reason === 'misconfigured' || event.reason === 'credential' || event.reason === 'exhausted') ? 'error' : usual
     if (this.#logger.isLevelEnabled(level)) this.#logger[level]({ event: name, ...event }, sentence(event))
     channels[name].publish(event)
   }
@@ -135,6 +150,14 @@ function describeBackend({ name, url, priority }: BackendConfig) {
 
 function describeAttempt({ request, backend, number }: Attempt) {
   return { ...describeRequest(request), ...describeBackend(backend), attempt: number }
+}
+
+function describeError(error: AnswerError | undefined): { readonly errorCode?: string | undefined; readonly errorType?: string | undefined } {
+  return error === undefined ? {} : { errorCode: error.code, errorType: error.type }
+}
+
+function inBrackets(code: string | undefined): string {
+  return code === undefined ? '' : ` (${code})`
 }
 
 function inScope(scope: string | undefined): string {

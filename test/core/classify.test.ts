@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { classify, isDelivered, mayBeThrottled } from '../../src/core/classify.js'
+import type { RetryHint } from '../../src/core/retry-after.js'
 import type { OutcomeClass } from '../../src/core/types.js'
 
 const hint = { ms: 1_000, source: 'retry-after' } as const
 const reset = { ms: 1_000, source: 'x-ratelimit-reset-tokens' } as const
+
+const mean = (status: number, retry?: RetryHint, ownsCredential = false): OutcomeClass =>
+  classify({ status, hint: retry, error: undefined, ownsCredential, isTooLarge: false, hasLarger: false })
 
 describe('what a response means', () => {
   const plain: [OutcomeClass, number[]][] = [
@@ -15,29 +19,29 @@ describe('what a response means', () => {
   ]
   for (const [outcome, statuses] of plain) {
     test(`${statuses.join(', ')}: ${outcome}`, () => {
-      for (const status of statuses) assert.equal(classify(status, undefined, false), outcome, String(status))
+      for (const status of statuses) assert.equal(mean(status), outcome, String(status))
     })
   }
 
   test('any 5xx that says when to come back is throttled', () => {
-    for (const status of [500, 502, 503, 529]) assert.equal(classify(status, hint, false), 'throttled')
+    for (const status of [500, 502, 503, 529]) assert.equal(mean(status, hint), 'throttled')
   })
 
   test('a 5xx with nothing but a rate limit\'s reset is still a failure', () => {
-    assert.equal(classify(503, reset, false), 'failed')
-    assert.equal(classify(429, reset, false), 'throttled')
+    assert.equal(mean(503, reset), 'failed')
+    assert.equal(mean(429, reset), 'throttled')
   })
 
   test('a 408 is a failure whatever its headers say, so they are not read', () => {
-    assert.equal(classify(408, hint, false), 'failed')
+    assert.equal(mean(408, hint), 'failed')
     assert.equal(mayBeThrottled(408), false)
     assert.deepEqual([200, 400, 429, 500, 503].filter(mayBeThrottled), [429, 500, 503])
   })
 
   test('401 and 403 are ours to fix only when the credential is ours', () => {
-    assert.equal(classify(401, undefined, true), 'misconfigured')
-    assert.equal(classify(403, undefined, true), 'misconfigured')
-    assert.equal(classify(404, undefined, true), 'answered')
+    assert.equal(mean(401, undefined, true), 'misconfigured')
+    assert.equal(mean(403, undefined, true), 'misconfigured')
+    assert.equal(mean(404, undefined, true), 'answered')
   })
 
   test('success and answered are delivered, nothing else is', () => {

@@ -29,6 +29,8 @@ const brief = (told: readonly Told[]): string[] => told.map((event) => {
     case 'picked': return `picked ${event.backend} ${event.attempt}`
     case 'answered': return `answered ${event.backend} ${event.status}`
     case 'failover': return `failover ${event.backend} ${event.outcome} to ${event.to ?? 'none yet'}`
+    case 'caller-out': return `caller-out ${event.backend} ${event.outcome}`
+    case 'broken': return `broken ${event.backend} ${event.status}`
     case 'suspect-request': return `suspect ${event.backend} ${event.evidence}`
     case 'cooldown': return `cooldown ${event.backend} ${event.scope} ${event.source} ${event.status}`
     case 'ejected': return `ejected ${event.backend} ${event.reason}`

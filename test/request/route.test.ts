@@ -124,8 +124,8 @@ test('what one URL says is never taken for what another one says', () => {
 
 test('a path tells the deployment, and whether it must not move', () => {
   const opts = (path: string) => ({ origin: 'https://east.example', path, method: 'POST' }) as DispatchOptions
-  assert.deepEqual(createMatcher().match(opts('/openai/deployments/my%20gpt/x?y')), { rest: '/deployments/my%20gpt/x?y', isStateful: false, isGenerating: false, isCore: false, isModelApi: true, deployment: { name: 'my gpt', start: 13, end: 21 }, queryName: undefined, mayHoldKey: false })
-  assert.deepEqual(createMatcher().match(opts('/openai/v1/files')), { rest: '/files', isStateful: true, isGenerating: false, isCore: false, isModelApi: true, deployment: undefined, queryName: undefined, mayHoldKey: false })
+  assert.deepEqual(createMatcher().match(opts('/openai/deployments/my%20gpt/x?y')), { rest: '/deployments/my%20gpt/x?y', isStateful: false, isGenerating: false, kind: 'model', deployment: { name: 'my gpt', start: 13, end: 21 }, queryName: undefined, mayHoldKey: false })
+  assert.deepEqual(createMatcher().match(opts('/openai/v1/files')), { rest: '/files', isStateful: true, isGenerating: false, kind: 'model', deployment: undefined, queryName: undefined, mayHoldKey: false })
 })
 
 describe('what lives on one backend is stateful', () => {
@@ -162,7 +162,8 @@ describe('what makes something is a POST', () => {
       for (const rest of [word, `/v1${word}`, `/openai/v1${word}`, `/openai${word}?api-version=1`, `/deployments/gpt-4o${word}`, `/openai/deployments/my%20gpt${word}?api-version=1`, `${word}?x=/y`]) {
         assert.equal(isGenerating('POST', rest), true, rest)
         assert.equal(isGenerating('GET', rest), false, rest)
-        assert.deepEqual([readRoute(rest).isGenerating, readRoute(rest).isModelApi], [true, true], rest)
+        assert.equal(readRoute(rest).isGenerating, true, rest)
+        assert.notEqual(readRoute(rest).kind, 'outside', rest)
       }
     })
   }
@@ -176,9 +177,9 @@ describe('what makes something is a POST', () => {
 
 describe('what every key may ask for', () => {
   const yes = ['/responses', '/v1/responses/', '/openai/v1/chat/completions?x', '/deployments/a/chat/completions', '/openai/deployments/a/embeddings?api-version=1', '/embeddings']
-  for (const rest of yes) test(rest, () => { assert.equal(readRoute(rest).isCore, true) })
+  for (const rest of yes) test(rest, () => { assert.equal(readRoute(rest).kind, 'core') })
   const no = ['/responses/resp_1', '/responses/compact', '/chat/completions/c', '/completions', '/images/generations', '/audio/speech', '/moderations', '/models', '/files', '/realtime', '/traces/ingest', '']
-  for (const rest of no) test(`not ${rest === '' ? 'the base' : rest}`, () => { assert.equal(readRoute(rest).isCore, false) })
+  for (const rest of no) test(`not ${rest === '' ? 'the base' : rest}`, () => { assert.notEqual(readRoute(rest).kind, 'core') })
 })
 
 describe('the API of models', () => {
@@ -186,9 +187,9 @@ describe('the API of models', () => {
     '/models', '/v1/models/gpt-4o', '/openai/models?api-version=1', '/openai/v1/files/f', '/batches', '/realtime', '/realtime/client_secrets', '/openai/realtime?deployment=a', '/skills', '/chatkit/sessions',
     '/deployments/a/anything', '/video/generations/jobs', '/vector_stores/vs/search', '/chat/completions/c',
   ]
-  for (const rest of yes) test(rest, () => { assert.equal(readRoute(rest).isModelApi, true) })
+  for (const rest of yes) test(rest, () => { assert.notEqual(readRoute(rest).kind, 'outside') })
   const no = ['', '/', '/v1', '/openai', '/traces/ingest', '/v1/traces/ingest', '/organization/projects', '/v1/organization/admin_api_keys', '/modelsx', '/filesystem', '/dashboard/billing', '?x=/models']
-  for (const rest of no) test(`not ${rest === '' ? 'the base' : rest}`, () => { assert.equal(readRoute(rest).isModelApi, false) })
+  for (const rest of no) test(`not ${rest === '' ? 'the base' : rest}`, () => { assert.equal(readRoute(rest).kind, 'outside') })
 })
 
 test('a query names a deployment, else a model: for upgrades, which have no body', () => {

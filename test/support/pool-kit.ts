@@ -1,5 +1,6 @@
 /** The pool and its surroundings, for tests of the core. */
 import assert from 'node:assert/strict'
+import { isDelivered } from '../../src/core/classify.js'
 import { Pool } from '../../src/core/pool.js'
 import type { ProbeResult, SendProbe } from '../../src/core/probes.js'
 import { PoolRequest, type Acquisition, type Attempt, type PoolEvents, type PoolListener } from '../../src/core/request.js'
@@ -67,6 +68,8 @@ const LINES: { readonly [K in keyof PoolEvents]: (facts: PoolEvents[K]) => reado
   failover: ({ attempt, to }) => [attempt.backend.name, attempt.outcome, to?.name ?? '-'],
   cooldown: ({ backend, scope, cooldownMs, source, status }) => [backend.name, scope || '-', Math.round(cooldownMs), source, status],
   ejected: ({ backend, scope, cooldownMs, reason }) => [scope === undefined ? backend.name : `${backend.name}/${scope || '-'}`, Math.round(cooldownMs), reason],
+  'caller-out': ({ attempt, cooldownMs }) => [attempt.backend.name, Math.round(cooldownMs), attempt.outcome],
+  broken: ({ attempt }) => [attempt.backend.name, attempt.status],
   'suspect-request': ({ attempt, evidence }) => [attempt.backend.name, evidence],
   readmitted: ({ backend, scope, after }) => [backend.name, scope ?? '*', after],
   waiting: ({ queueLength }) => [queueLength],
@@ -131,6 +134,7 @@ export class PoolKit {
   headers(attempt: Attempt, status: number, headers: ResponseHeaders = {}): OutcomeClass {
     const outcome = this.pool.headers(attempt, status, headers, this.now)
     this.pool.conclude(attempt, outcome, this.now)
+    if (isDelivered(outcome)) this.pool.deliver(attempt)
     return outcome
   }
 

@@ -71,7 +71,7 @@ export function checkOutcomes(readme: string): string[] {
     for (const hint of [undefined, { ms: 1_000, source: 'retry-after' as const }]) {
       for (const owns of [false, true]) {
         const rule = rules.find((one) => one.matches(status) && (!one.needsHint || hint !== undefined) && (!one.needsOwnCredential || owns))
-        const actual = classify(status, hint, owns)
+        const actual = classify({ status, hint, error: undefined, ownsCredential: owns, isTooLarge: false, hasLarger: false })
         if (rule?.outcome !== actual) wrong.push(`${status}${hint === undefined ? '' : ' with retry-after'}${owns ? ' to a credential of ours' : ''} is ${actual}, the table says ${String(rule?.outcome)}`)
       }
     }

@@ -1,0 +1,76 @@
+/**
+ * Where backends get the callers' own credentials, one caller's may be refused, or its account exhausted, while all others are served.
+ * That must not take the backend out for everybody: it is remembered of that credential alone. Of a credential a salted hash is all
+ * that is known here.
+ */
+
+/** Credentials that are remembered of one backend; past that the oldest goes, and costs its caller an attempt. */
+const MOST_CALLERS = 256
+
+/** A role is given, or a token renewed, within seconds or not at all: 1 s, doubled each time, up to a minute. In milliseconds. */
+const FIRST_REFUSED_MS = 1_000
+const LONGEST_REFUSED_MS = 60_000
+
+/** As for a backend as a whole: a minute, doubled up to a quarter of an hour. In milliseconds. */
+const FIRST_EXHAUSTED_MS = 60_000
+const LONGEST_EXHAUSTED_MS = 15 * 60_000
+
+export type CallerReason = 'refused' | 'exhausted'
+
+interface CallerOut {
+  /** Monotonic time from which one request may find out whether it is over. */
+  until: number
+  /** Monotonic time at which that became known: requests that went out before are no news. */
+  readonly since: number
+  readonly reason: CallerReason
+  /** In a row. */
+  readonly times: number
+}
+
+export class Callers {
+  readonly #out = new Map<string, CallerOut>()
+
+  get size(): number {
+    return this.#out.size
+  }
+
+  /** Milliseconds until a request with this credential may be tried again; 0: now. */
+  outMs(key: string, now: number): number {
+    return Math.max(0, (this.#out.get(key)?.until ?? now) - now)
+  }
+
+  /** Whether this credential was refused, and has not been taken since. */
+  isRefused(key: string): boolean {
+    return this.#out.get(key)?.reason === 'refused'
+  }
+
+  /** @param sentAt monotonic time: of several requests that were under way together one counts. @returns for how long, in milliseconds; 0: it was out already. */
+  takeOut(key: string, reason: CallerReason, sentAt: number, now: number): number {
+    const known = this.#out.get(key)
+    if (known !== undefined && sentAt < known.since) return 0
+    const times = known?.reason === reason ? known.times + 1 : 1
+    const [firstMs, longestMs] = reason === 'refused' ? [FIRST_REFUSED_MS, LONGEST_REFUSED_MS] : [FIRST_EXHAUSTED_MS, LONGEST_EXHAUSTED_MS]
+    const ms = Math.min(longestMs, firstMs * 2 ** (times - 1))
+    this.#out.delete(key)
+    this.#out.set(key, { until: now + ms, since: now, reason, times })
+    if (this.#out.size > MOST_CALLERS) this.#forgetOldest()
+    return ms
+  }
+
+  /** A request with this credential goes out. Where it was out, those that follow wait for what comes of it, for as long as it had been out at first. */
+  tried(key: string, now: number): void {
+    const known = this.#out.get(key)
+    if (known !== undefined && known.until <= now) known.until = now + (known.reason === 'refused' ? FIRST_REFUSED_MS : FIRST_EXHAUSTED_MS)
+  }
+
+  /** It is taken. */
+  readmit(key: string): void {
+    this.#out.delete(key)
+  }
+
+  /** A map keeps the order in which keys came. */
+  #forgetOldest(): void {
+    const { value } = this.#out.keys().next()
+    if (value !== undefined) this.#out.delete(value)
+  }
+}

@@ -1,0 +1,227 @@
+/**
+ * Which answers are looked into before they reach the caller, and for how long. Nearly all say enough by status and headers, and no
+ * byte of theirs is held; some say in their first bytes that they are something else: an event stream that begins with an error, a
+ * 404 that means "not here", a 200 whose body is an error.
+ *
+ *   answer ──▶ no look: the commit point is the status line
+ *         └──▶ a look ──▶ every chunk, the end or the time that it asks for ──▶ verdict
+ */
+import { HeaderReader, readNumber, readText, type HeaderValue } from '../../core/headers.js'
+import type { AnswerError, ResponseHeaders } from '../../core/types.js'
+import { inflateHead, isTooLarge, own, parseJson, readError, readErrorOfSuccess, saysTooLarge } from './error-body.js'
+import { Prelude } from './prelude.js'
+
+/** In milliseconds. An error is a few hundred bytes in one packet; what has not come by then is not waited for. */
+const ERROR_MS = 1_000
+
+/** Errors are a few hundred bytes; of a longer one nothing is known. */
+export const ERROR_BYTES = 16_384
+
+/** In milliseconds from the first byte: a service that has sent something and no output by then is thinking, and the caller may know. */
+const PRELUDE_MS = 1_000
+
+/** More than the longest `response.created`, which repeats the request's instructions, is hardly sent before the first output. */
+const PRELUDE_BYTES = 65_536
+
+/**
+ * In milliseconds. Once the service has accepted the request, the model may think for minutes; an error that comes with the
+ * acceptance is in the same packets. The same goes for the reason of a failure that is told without one.
+ */
+const ACCEPTED_MS = 50
+
+/** In bytes. A completion is longer than that; an error in the place of one is not. */
+const SMALL_JSON_BYTES = 2_048
+
+/** What a look has found. */
+export type Verdict =
+  /** Nothing but what status and headers say. */
+  | { readonly kind: 'deliver' }
+  /** What the answer says of itself; `value`: as the service gave it, for an answer of our own. */
+  | { readonly kind: 'error'; readonly error: AnswerError | undefined; readonly isTooLarge: boolean; readonly value: unknown }
+  /** It ended before anything was in it, or is broken. */
+  | { readonly kind: 'failed'; readonly why: string }
+
+export interface Look {
+  /** Milliseconds from now on until `expire` is due; undefined: never. Asked anew after every chunk; a new wait begins where it has changed. */
+  readonly waitMs: number | undefined
+  write(chunk: Buffer): Verdict | undefined
+  /** The body has ended. */
+  end(): Verdict
+  expire(): Verdict
+}
+
+const DELIVER: Verdict = Object.freeze({ kind: 'deliver' })
+
+/** The body of an error: whole, or not at all. */
+class ErrorLook implements Look {
+  readonly waitMs = ERROR_MS
+  readonly #encoding: string
+  readonly #chunks: Buffer[] = []
+  #bytes = 0
+
+  constructor(headers: ResponseHeaders) {
+    this.#encoding = readText(reader.read(headers)?.[ENCODING])
+  }
+
+  write(chunk: Buffer): Verdict | undefined {
+    this.#chunks.push(chunk)
+    this.#bytes += chunk.byteLength
+    return this.#bytes > ERROR_BYTES ? this.expire() : undefined
+  }
+
+  end(): Verdict {
+    return readBody(this.#chunks, this.#encoding)
+  }
+
+  expire(): Verdict {
+    return { kind: 'error', error: undefined, isTooLarge: false, value: undefined }
+  }
+}
+
+function readBody(chunks: readonly Uint8Array[], encoding: string): Verdict {
+  const body = inflateHead(chunks, encoding)
+  const error = body === undefined ? undefined : readError(body)
+  return { kind: 'error', error, isTooLarge: body !== undefined && saysTooLarge(body), value: undefined }
+}
+
+/** JSON so short that it may be an error: its first chunk says so, or does not. */
+class SmallJsonLook implements Look {
+  readonly waitMs = ERROR_MS
+  readonly #encoding: string
+
+  constructor(encoding: string) {
+    this.#encoding = encoding
+  }
+
+  write(chunk: Buffer): Verdict {
+    const body = inflateHead([chunk], this.#encoding)
+    const error = body === undefined ? undefined : readErrorOfSuccess(body)
+    if (body === undefined || error === undefined) return DELIVER
+    return { kind: 'error', error, isTooLarge: saysTooLarge(body), value: own(parseJson(body), 'error') }
+  }
+
+  /** Announced, and yet it never came: undici makes a failure of that. */
+  end(): Verdict {
+    return DELIVER
+  }
+
+  expire(): Verdict {
+    return DELIVER
+  }
+}
+
+/** An event stream, up to its first output. */
+class PreludeLook implements Look {
+  readonly #encoding: string
+  readonly #prelude = new Prelude()
+  readonly #isBounded: boolean
+  /** Of a compressed stream, from its beginning on: what is undone is undone anew with every chunk. */
+  readonly #chunks: Buffer[] = []
+  #undone = 0
+  #bytes = 0
+
+  /** @param isBounded the attempt has a time of its own: then it is that, and no other, in which output has to come. */
+  constructor(encoding: string, isBounded: boolean) {
+    this.#encoding = encoding === 'identity' ? '' : encoding
+    this.#isBounded = isBounded
+  }
+
+  get waitMs(): number | undefined {
+    const { state } = this.#prelude
+    if (state === 'accepted' || state === 'failed') return ACCEPTED_MS
+    return this.#bytes === 0 || this.#isBounded ? undefined : PRELUDE_MS
+  }
+
+  write(chunk: Buffer): Verdict | undefined {
+    this.#bytes += chunk.byteLength
+    const plain = this.#encoding === '' ? chunk : this.#undo(chunk)
+    if (plain === undefined) return DELIVER
+    this.#prelude.write(plain)
+    const { state } = this.#prelude
+    if (state === 'output') return DELIVER
+    if (state === 'error') return this.#error()
+    return this.#bytes > PRELUDE_BYTES ? DELIVER : undefined
+  }
+
+  #undo(chunk: Buffer): Uint8Array | undefined {
+    this.#chunks.push(chunk)
+    const head = inflateHead(this.#chunks, this.#encoding)
+    if (head === undefined) return undefined
+    const fresh = head.subarray(this.#undone)
+    this.#undone = head.byteLength
+    // As much as is ever undone: what comes after it is not seen.
+    return fresh.byteLength === 0 && head.byteLength >= ERROR_BYTES ? undefined : fresh
+  }
+
+  end(): Verdict {
+    this.#prelude.end()
+    const { state } = this.#prelude
+    if (state === 'output') return DELIVER
+    return state === 'error' ? this.#error() : { kind: 'failed', why: 'The event stream ended before any output.' }
+  }
+
+  expire(): Verdict {
+    return this.#prelude.state === 'failed' ? { kind: 'failed', why: 'The service says that it failed, and not why.' } : DELIVER
+  }
+
+  #error(): Verdict {
+    const { error, errorValue } = this.#prelude
+    return { kind: 'error', error, isTooLarge: isTooLarge(errorValue), value: errorValue }
+  }
+}
+
+/** Of the values of `reader`. */
+const ENCODING = 2
+
+/** Character codes. */
+const T = 0x74
+const CAPITAL_T = 0x54
+
+const reader = new HeaderReader(['content-type', 'content-length', 'content-encoding'], (headers, values) => {
+  values[0] = headers['content-type']
+  values[1] = headers['content-length']
+  values[2] = headers['content-encoding']
+})
+
+/** How an answer to a generating request begins. */
+export type Beginning = 'html' | Look | undefined
+
+/**
+ * What to do about a 2xx or 3xx to a generating request.
+ * @param isBounded `attemptTimeoutMs` is set.
+ * @param looks `false`: decide at the headers (`streamGuard: false`).
+ */
+export function lookAtSuccess(status: number, headers: ResponseHeaders, isBounded: boolean, looks: boolean): Beginning {
+  const values = reader.read(headers)
+  if (values === undefined) return undefined
+  const [type, length, encoding] = values
+  const initial = typeof type === 'string' || type instanceof Uint8Array ? type.at(0) : type?.[0]?.at(0)
+  // Nearly all answers are JSON that is longer: of these no text is made.
+  if (initial === 't' || initial === 'T' || initial === T || initial === CAPITAL_T) {
+    const mime = readMime(type)
+    if (mime === 'text/html') return 'html'
+    return looks && status < 300 && mime === 'text/event-stream' ? new PreludeLook(readText(encoding).toLowerCase(), isBounded) : undefined
+  }
+  const bytes = readNumber(length)
+  if (!looks || status >= 300 || !(bytes >= 1 && bytes <= SMALL_JSON_BYTES) || readMime(type) !== 'application/json') return undefined
+  return new SmallJsonLook(readText(encoding).toLowerCase())
+}
+
+/** An error that another backend might answer better, depending on what it says. */
+export function lookAtError(headers: ResponseHeaders): Look {
+  return new ErrorLook(headers)
+}
+
+function readMime(type: HeaderValue | undefined): string {
+  const text = readText(type).toLowerCase()
+  const parameters = text.indexOf(';')
+  return parameters === -1 ? text : text.slice(0, parameters).trim()
+}
+
+/** What is said by a body that was read to its end, or as far as it was read. */
+export function readErrorBody(chunks: readonly Uint8Array[], headers: ResponseHeaders): { readonly error: AnswerError | undefined; readonly isTooLarge: boolean } {
+  const look = new ErrorLook(headers)
+  for (const chunk of chunks) look.write(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
+  const verdict = look.end()
+  return verdict.kind === 'error' ? verdict : { error: undefined, isTooLarge: false }
+}

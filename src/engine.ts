@@ -29,6 +29,8 @@ export class Engine implements RequestContext {
   /** When a base URL whose backend is gone has to be forgotten. Looked at as requests come, for a timer would keep the process alive. */
   #forgetAt = Infinity
   #closed = false
+  /** Warnings that came with requests. */
+  readonly #told = new Set<string>()
   onIdle: (() => void) | undefined
 
   constructor(options: ResolvedOptions, world: System = system) {
@@ -126,6 +128,12 @@ export class Engine implements RequestContext {
         resolve()
       }
     })
+  }
+
+  warnOnce(warning: string): void {
+    if (this.#told.has(warning)) return
+    this.#told.add(warning)
+    this.current.logger.warn({}, warning)
   }
 
   /** Tells each warning once, also over updates. */

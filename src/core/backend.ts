@@ -7,6 +7,7 @@ import { AVAILABLE, Condition } from './health.js'
 import type { Latency } from './latency.js'
 import { Declared } from './pacing/declared.js'
 import type { Pacer } from './pacing/pacer.js'
+import { toScopeName } from './scope-name.js'
 import { SlowStart } from './slow-start.js'
 import type { BackendConfig, BackendStatus, Out, PoolConfig, ScopeStatus } from './types.js'
 
@@ -198,6 +199,14 @@ export class Backend extends Condition {
     return renamed ?? requested
   }
 
+  /** Whether it has this deployment or model, by the caller's name or its own. What names none may be anything. */
+  serves(requested: string): boolean {
+    const { serves } = this.config
+    if (serves === undefined || requested === '') return true
+    const own = this.scopeName(requested)
+    return serves.some((pattern) => isServedName(requested, pattern) || (own !== requested && isServedName(own, pattern)))
+  }
+
   /** Milliseconds until a request of this size is within the limits that are declared; 0: now. */
   declaredMs(bodyBytes: number, now: number): number {
     const { limits } = this.config
@@ -272,6 +281,10 @@ export class Backend extends Condition {
       scopes,
     }
   }
+}
+
+function isServedName(name: string, pattern: string): boolean {
+  return pattern.endsWith('*') ? name.startsWith(toScopeName(pattern.slice(0, -1))) : name === toScopeName(pattern)
 }
 
 /** The backends of a pool in the order in which they are asked, sorted once. */

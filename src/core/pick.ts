@@ -110,7 +110,7 @@ export class Picker {
     const isFull = found.throttledMs !== Infinity || found.leastFelt >= 0
     const isMissing = !isFull && isMissingOn(tiers.backends, scope, request)
     // One answer says it: of the home, since that is where it will be made.
-    if (isMissing && request.attempts === 0) return tiers.home
+    if (isMissing && request.attempts === 0) return scope.unserved?.[tiers.home.index] === true ? tiers.backends[scope.unserved.indexOf(false)]! : tiers.home // some backend serves it
     const leastBad = canWait || isMissing ? undefined : isFull ? findInstead(tiers.backends, scope, request, now) : findLeastBad(tiers.backends, scope, request, Infinity, now)
     if (leastBad !== undefined) return leastBad
     const shortage = this.#shortage
@@ -186,6 +186,7 @@ function collectReady(tiers: Tiers, scope: Scope, probes: boolean, found: Candid
   for (const end of tiers.ends) {
     for (; position < end; position++) {
       const backend = tiers.backends[position]! // tiers end within the backends
+      if (scope.unserved?.[position] === true) continue
       const state = scope.states[position]
       if (!isHealthy(backend, !(probes && backend.needsOwnProbe), found, now) || (state !== undefined && !isHealthy(state, true, found, now))) continue
       const cooldownMs = (state?.cooldownUntil ?? now) - now
@@ -208,6 +209,7 @@ function collectCandidates(
     let test = -1
     for (; position < end; position++) {
       const backend = tiers.backends[position]! // tiers end within the backends
+      if (scope.unserved?.[position] === true) continue
       if (!isHealthy(backend, mayProbe && !(probes && backend.needsOwnProbe), found, now) || isPassedOver(backend, request)) continue
       const state = scope.states[position]
       if (state !== undefined && !isHealthy(state, mayProbe, found, now)) continue
@@ -278,6 +280,7 @@ function findLeastBad(backends: readonly Backend[], scope: Scope, request: PoolR
   let soonest = Infinity
   for (let position = 0; position < backends.length; position++) {
     const backend = backends[position]! // below the length
+    if (scope.unserved?.[position] === true) continue
     const state = scope.states[position]
     const callerMs = callerOutMs(backend, request, now)
     const isOut = callerMs > 0 || backend.health.kind !== 'available' || (state !== undefined && state.health.kind !== 'available')
@@ -300,6 +303,7 @@ function findLeastBad(backends: readonly Backend[], scope: Scope, request: PoolR
  */
 function findInstead(backends: readonly Backend[], scope: Scope, request: PoolRequest, now: number): Backend | undefined {
   return backends.find((backend, position) => {
+    if (scope.unserved?.[position] === true) return false
     if (backend.inFlight > 0 || findLast(request.tried, backend) !== undefined || isPassedOver(backend, request) || callerOutMs(backend, request, now) > 0) return false
     const state = scope.states[position]
     if (state !== undefined && state.cooldownUntil > now) return false
@@ -311,6 +315,7 @@ function findInstead(backends: readonly Backend[], scope: Scope, request: PoolRe
 /** Whether all that the request may go to have said that they do not have its deployment or model. */
 function isMissingOn(backends: readonly Backend[], scope: Scope, request: PoolRequest): boolean {
   return backends.every((backend, position) => {
+    if (scope.unserved?.[position] === true) return true
     const health = scope.states[position]?.health
     return (health !== undefined && health.kind !== 'available' && health.reason === 'missing') || isPassedOver(backend, request)
   })

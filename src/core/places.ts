@@ -62,6 +62,12 @@ export class Promises {
   }
 }
 
+/** Where the requests of one scope may go. */
+interface Where {
+  readonly states: readonly (ScopeState | undefined)[]
+  readonly unserved: readonly boolean[] | undefined
+}
+
 /**
  * @param before how many requests come first: those that wait, and those that were promised a place.
  * @param soonestMs until the first backend is expected to take anything.
@@ -69,9 +75,9 @@ export class Promises {
  * @returns milliseconds from now, > 0.
  */
 export function findPlace(
-  tiers: Tiers, states: readonly (ScopeState | undefined)[], bodyBytes: number, before: number, soonestMs: number, random: () => number, now: number,
+  tiers: Tiers, scope: Where, bodyBytes: number, before: number, soonestMs: number, random: () => number, now: number,
 ): number {
-  const countBy = (at: number): number => countPlaces(tiers, states, bodyBytes, at, now)
+  const countBy = (at: number): number => countPlaces(tiers, scope, bodyBytes, at, now)
   const known = countBy(now + HORIZON_MS)
   let at = now
   // To the first in line the moment itself, which is known exactly.
@@ -97,9 +103,10 @@ function findTime(countBy: (at: number) => number, places: number, now: number):
   return late
 }
 
-function countPlaces(tiers: Tiers, states: readonly (ScopeState | undefined)[], bodyBytes: number, at: number, now: number): number {
+function countPlaces(tiers: Tiers, { states, unserved }: Where, bodyBytes: number, at: number, now: number): number {
   let places = 0
   tiers.backends.forEach((backend, position) => {
+    if (unserved?.[position] === true) return
     const state = states[position]
     const from = Math.max(now + backend.declaredMs(bodyBytes, now), state?.cooldownUntil ?? now, outUntil(backend, now), state === undefined ? now : outUntil(state, now))
     if (at < from) return

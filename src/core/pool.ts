@@ -24,6 +24,9 @@ import { STANDSTILL_MS, type AnswerError, type AttemptEnd, type OutcomeClass, ty
 const WAIT = Object.freeze({ kind: 'wait' })
 const CLOSED = Object.freeze({ kind: 'closed' })
 
+/** For a request that waits for what no backend serves any more: better told at once. */
+const HOPELESS: Shortage = Object.freeze({ kind: 'shortage', isThrottled: true, isMissing: false, toldMs: Infinity, soonestMs: Infinity })
+
 /**
  * Refused at first, refused once more because another request was as quick after the wait, and a third time by bad luck: the
  * fourth is for those who wait on a single backend, of which one answers for all.
@@ -56,7 +59,10 @@ export class Pool {
     this.#outcomes = new Outcomes(system, listener)
     this.#picker = new Picker(this.#outcomes, system)
     this.#scopes = new Scopes(this.#tiers.backends, () => (this.#config.pacing ? new Pacer(this.#random) : undefined), now)
-    this.#queues = new Queues(system, (request, at) => this.#picker.pick(this.#tiers, this.#scopes.of(request.scope, at), request, true, at))
+    this.#queues = new Queues(system, (request, at) => {
+      const scope = this.#scopes.of(request.scope, at)
+      return scope.isUnserved ? HOPELESS : this.#picker.pick(this.#tiers, scope, request, true, at)
+    })
     this.#probes = sendProbe === undefined ? undefined : new Probes(system, this.#outcomes, sendProbe, (at) => { this.#queues.wakeBy(at, at) })
     this.#take()
   }
@@ -66,6 +72,7 @@ export class Pool {
     if (this.#isClosed) return this.#close(request, now)
     const scope = this.#scopes.of(request.scope, now)
     if (request.pinned) return request.attempts > 0 ? this.surface(request, 'bound') : this.#begin(request, scope, this.#tiers.home, now)
+    if (scope.isUnserved) return this.#refuse(request, now)
     const waiter = this.#queues.size === 0 ? undefined : this.#queues.find(request)
     if (waiter !== undefined) return this.#resume(waiter, scope, now)
     if (request.attempts === 0 && this.#outcomes.knowsCallers) this.#recognize(request)
@@ -314,10 +321,18 @@ export class Pool {
 
   #reject(request: PoolRequest, scope: Scope, soonestMs: number, reason: 'throttled' | 'queue-full', now: number): Acquisition {
     const before = scope.promises.count(now) + scope.queue.length
-    const retryAfterMs = findPlace(this.#tiers, scope.states, request.bodyBytes, before, soonestMs, this.#random, now)
+    const retryAfterMs = findPlace(this.#tiers, scope, request.bodyBytes, before, soonestMs, this.#random, now)
     scope.promises.add(now + retryAfterMs, now)
     if (this.#listener.hears('exhausted')) this.#listener.tell('exhausted', { request, retryAfterMs, reason })
     return { kind: 'reject', retryAfterMs }
+  }
+
+  /** No backend has the model: an answer that another one gave before an update is worth more than to say so. */
+  #refuse(request: PoolRequest, now: number): Acquisition {
+    this.leave(request, now)
+    if (request.attempts > 0) return this.surface(request, 'no-backend')
+    if (this.#listener.hears('exhausted')) this.#listener.tell('exhausted', { request, retryAfterMs: undefined, reason: 'not-served' })
+    return { kind: 'unserved', served: [...new Set(this.#tiers.backends.flatMap(({ config }) => config.serves ?? []))] }
   }
 
   #close(request: PoolRequest, now: number): Acquisition {

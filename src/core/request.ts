@@ -165,6 +165,8 @@ export type Acquisition =
   | { readonly kind: 'wait' }
   /** Nothing is available and at least one backend is merely throttled: answer 429 with this wait, in milliseconds (> 0). */
   | { readonly kind: 'reject'; readonly retryAfterMs: number }
+  /** No backend has the request's model: answer 404, and say what is served. */
+  | { readonly kind: 'unserved'; readonly served: readonly string[] }
   /** No further attempt: the caller gets the last real response or error. Never the answer for a first attempt. */
   | { readonly kind: 'surface'; readonly reason: SurfaceReason }
   /** The pool was closed. */
@@ -209,8 +211,8 @@ export interface PoolEvents {
   waiting: { readonly request: PoolRequest; readonly queueLength: number }
   /** A held request goes on. */
   waited: { readonly request: PoolRequest; readonly waitedMs: number; readonly queueLength: number }
-  /** The caller is told that nothing is available: a 429 of our own, or the last real answer or error. */
-  exhausted: { readonly request: PoolRequest; readonly retryAfterMs: number | undefined; readonly reason: SurfaceReason | 'throttled' | 'queue-full' }
+  /** The caller is told that nothing is available: a 429 of our own, a 404 where no backend has the model, or the last real answer or error. */
+  exhausted: { readonly request: PoolRequest; readonly retryAfterMs: number | undefined; readonly reason: SurfaceReason | 'throttled' | 'queue-full' | 'not-served' }
 }
 
 /** Hears what the pool tells. The facts of an event are put together only where `hears` says that someone wants them. */

@@ -16,9 +16,6 @@ import type { Attempt } from './request.js'
 /** Names on one backend; some ten times what the catalogues of OpenAI and Azure list. Past that the one whose last success is oldest goes. */
 const MOST_NAMES = 1_000
 
-/** Characters of a name that are kept: the longest that a deployment may have with Azure OpenAI. */
-const NAME_LENGTH = 64
-
 /** A scope that was not used for so long is forgotten: ten times the longest rate-limit window (a minute) of the services. */
 const FORGET_AFTER_MS = 10 * 60_000
 
@@ -107,6 +104,10 @@ export class Scope {
   /** Places that were promised to callers that were sent away. */
   readonly promises = new Promises()
   usedAt = -Infinity
+  /** By the backends' positions: those that do not have it (`serves`). `undefined` where all do. */
+  unserved: readonly boolean[] | undefined = undefined
+  /** No backend has it. */
+  isUnserved = false
 
   constructor(name: string) {
     this.name = name
@@ -192,6 +193,9 @@ export class Scopes {
 
   #connect(scope: Scope): void {
     scope.states = this.#backends.map((backend) => backend.scopes.get(backend.scopeName(scope.name)))
+    const unserved = this.#backends.map((backend) => !backend.serves(scope.name))
+    scope.unserved = unserved.includes(true) ? unserved : undefined
+    scope.isUnserved = !unserved.includes(false)
   }
 
   /** Callers may know one deployment by several names, all of which share its limits: but only where the backend renames any. */
@@ -270,20 +274,4 @@ export class Scopes {
       }
     }
   }
-}
-
-/** A name as it is kept, and told in logs, events and status: 64 printable characters at most. */
-export function toScopeName(name: string): string {
-  if (name.length <= NAME_LENGTH && isPlain(name)) return name
-  // What is not printable in Unicode's sense: control and format characters, lone surrogates, separators but the space.
-  return [...name.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '?')].slice(0, NAME_LENGTH).join('')
-}
-
-/** Nothing but ASCII's printable characters, as in nearly all names. */
-function isPlain(name: string): boolean {
-  for (let i = 0; i < name.length; i++) {
-    const code = name.charCodeAt(i)
-    if (code < 0x20 || code > 0x7e) return false
-  }
-  return true
 }

@@ -66,7 +66,7 @@ export interface BackendConfig {
   readonly weight: number
   /** `false`: gets no attempts. */
   readonly enabled?: boolean
-  /** True when the backend has its own credential: then a 401 or 403 is our misconfiguration, not the caller's. */
+  /** True when the backend has a credential of its own, wherever it is sent: then a 401 or 403 is our misconfiguration, not the caller's. */
   readonly ownsCredential: boolean
   /** Takes what another backend has refused as too long. */
   readonly largerContext?: boolean
@@ -74,6 +74,8 @@ export interface BackendConfig {
   readonly limits?: DeclaredLimits | undefined
   /** Deployment or model names as this backend knows them; limits belong to the name on the backend's side. */
   readonly models: Readonly<Record<string, string>> | undefined
+  /** The deployments or models that it has, by the caller's name or its own; `*` at the end stands for anything. Undefined: all. */
+  readonly serves?: readonly string[] | undefined
 
   /** `https://host`, with `:port` unless it is the scheme's own. */
   readonly origin: string
@@ -81,6 +83,8 @@ export interface BackendConfig {
   readonly basePath: string
   /** Query parameters to set, as text. */
   readonly query: readonly (readonly [string, string])[] | undefined
+  /** Headers to set, by names in lower case. */
+  readonly headers?: readonly (readonly [string, string])[] | undefined
   readonly credential: BackendCredential | undefined
 }
 

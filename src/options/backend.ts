@@ -4,9 +4,11 @@
  */
 import type { DeclaredLimits } from '../core/pacing/declared.js'
 import type { BackendConfig } from '../core/types.js'
+import { ACCOUNT_HEADERS, isCredentialHeader, isCredentialParameter } from '../core/credential-names.js'
 import { parseBaseUrl, type BaseUrl } from './base-url.js'
-import { checkBoolean, checkInteger, checkNumber, describe, describeKind, joinPath, readOptions, readStrings } from './checks.js'
+import { checkBoolean, checkInteger, checkNumber, describe, describeKind, joinPath, readList, readOptions, readStrings } from './checks.js'
 import { readCredential, type Credential, type CredentialOption } from './credential.js'
+import { readHeaders } from './headers.js'
 import { InvalidOptionsError } from '../errors.js'
 
 /** One backend among `backends`. */
@@ -53,13 +55,39 @@ export interface BackendOptions {
   bearerToken?: CredentialOption | undefined
   /**
    * What this backend calls a deployment or model that callers call otherwise. Rewrites `/deployments/{name}/` in the
-   * path and the top-level `model` of a JSON body that is in hand; a streamed body is not rewritten.
+   * path, the top-level `model` of a JSON body, the field `model` of a form (multipart), and `deployment` or `model` in the query of a
+   * WebSocket. A body that is a stream of unknown length or has a `content-encoding` is not rewritten; the log says so once.
    * @default none: names are passed on
    * @example { 'gpt-4o': 'my-gpt4o-eu' }
    */
   models?: Readonly<Record<string, string>> | undefined
   /**
-   * Query parameters that this backend needs. Each replaces the caller's parameter of that name or is added; others stay.
+   * The deployments or models that this backend has, as callers call them or as `models` does; a `*` at the end stands for anything.
+   * It gets no request for another one. What names no model goes to any backend, and stateful paths go to the home. A model that no
+   * enabled backend serves is answered by the balancer itself, with a 404 (`model_not_found`). An empty list, an empty name, or a `*`
+   * anywhere else throws.
+   * @default all
+   * @example ['gpt-4o', 'text-embedding-3-*']
+   */
+  serves?: readonly string[] | undefined
+  /**
+   * Takes what another backend refused as too long for its model (`context_length_exceeded`).
+   * @default false
+   */
+  largerContext?: boolean | undefined
+  /**
+   * Headers that this backend needs, set on every attempt. Each replaces the caller's header of that name, in any letter case. One in
+   * which credentials are sent (`ocp-apim-subscription-key`, `x-litellm-api-key`, `cookie`, ...) is a credential of the backend's: it
+   * is shown nowhere, and the caller's own credentials are not sent. `authorization` and `api-key` have options of their own and throw
+   * here, as do `host`, `content-length` and the headers of a connection.
+   * @default none
+   * @example { 'ocp-apim-subscription-key': process.env.APIM_KEY }
+   */
+  headers?: Readonly<Record<string, string>> | undefined
+  /**
+   * Query parameters that this backend needs. Each replaces the caller's parameter of that name or is added; others stay. One in which
+   * credentials are sent (`key`, `code`, `sig`, `access_token`, `api-key`, `subscription-key`) is a credential of the backend's: the
+   * caller's own are not sent.
    * @default none
    * @example { 'api-version': '2024-10-21' }
    */
@@ -101,11 +129,13 @@ export const BACKEND_DEFAULTS = Object.freeze({
   weight: 1,
   /** No backend has to be chosen: the first of the lowest priority number is the home then. */
   home: false,
+  /** Which contexts fit is known of models, not of backends, unless it is said. */
+  largerContext: false,
   /** A backend is listed to be used. */
   enabled: true,
 })
 
-const KNOWN = ['url', 'priority', 'weight', 'name', 'apiKey', 'bearerToken', 'models', 'query', 'home', 'enabled', 'limits'] as const
+const KNOWN = ['url', 'priority', 'weight', 'name', 'apiKey', 'bearerToken', 'models', 'serves', 'largerContext', 'headers', 'query', 'home', 'enabled', 'limits'] as const
 
 const LIMITS = ['inFlight', 'requestsPerMinute', 'tokensPerMinute'] as const
 
@@ -122,6 +152,9 @@ export class ConfiguredBackend implements BackendConfig {
   readonly ownsCredential: boolean
   /** Without a prototype: only what was configured is found in it. */
   readonly models: Readonly<Record<string, string>> | undefined
+  /** Frozen. */
+  readonly serves: readonly string[] | undefined
+  readonly largerContext: boolean
   /** `https://host`, with `:port` unless it is the scheme's own. */
   readonly origin: string
   /** What the `host` header says. */
@@ -133,12 +166,14 @@ export class ConfiguredBackend implements BackendConfig {
   readonly limits: DeclaredLimits | undefined
   /** Shows no secret, however it is printed. */
   readonly credential: Credential | undefined
-  // Private, since gateways take keys as query parameters too: in no inspection and no JSON of this object.
+  // Private, since gateways take keys in these, too: in no inspection and no JSON of this object.
   readonly #query: readonly (readonly [string, string])[] | undefined
+  readonly #headers: readonly (readonly [string, string])[] | undefined
 
   /** @throws InvalidOptionsError */
   constructor(options: unknown, path: string) {
-    const { weight = BACKEND_DEFAULTS.weight, home = BACKEND_DEFAULTS.home, enabled = BACKEND_DEFAULTS.enabled, ...given } = readOptions(options, path, KNOWN)
+    const { weight = BACKEND_DEFAULTS.weight, home = BACKEND_DEFAULTS.home, enabled = BACKEND_DEFAULTS.enabled, ...others } = readOptions(options, path, KNOWN)
+    const { largerContext = BACKEND_DEFAULTS.largerContext, ...given } = others
     const base = parseBaseUrl(given.url, `${path}.url`)
     this.url = base.href
     this.origin = base.origin
@@ -148,9 +183,12 @@ export class ConfiguredBackend implements BackendConfig {
     this.priority = checkInteger(given.priority, `${path}.priority`, 1)
     this.weight = checkNumber(weight, `${path}.weight`, { min: 0, above: true, max: MAX_WEIGHT })
     this.credential = readCredential(given, path, this.name)
-    this.ownsCredential = this.credential !== undefined
     this.models = readModels(given.models, `${path}.models`)
+    this.serves = readServes(given.serves, `${path}.serves`)
+    this.largerContext = checkBoolean(largerContext, `${path}.largerContext`)
     this.#query = readQuery(given.query, `${path}.query`)
+    this.#headers = readHeaders(given.headers, `${path}.headers`)
+    this.ownsCredential = this.#holdsKey || this.#headers?.some(([name]) => isCredentialHeader(name)) === true
     this.home = checkBoolean(home, `${path}.home`)
     this.enabled = checkBoolean(enabled, `${path}.enabled`)
     this.limits = readLimits(given.limits, `${path}.limits`)
@@ -160,6 +198,22 @@ export class ConfiguredBackend implements BackendConfig {
   /** Names and values to set in the query, not encoded. */
   get query(): readonly (readonly [string, string])[] | undefined {
     return this.#query
+  }
+
+  /** Names in lower case, and values to set in the headers. */
+  get headers(): readonly (readonly [string, string])[] | undefined {
+    return this.#headers
+  }
+
+  /** Of its own it has only headers that say whose account pays. */
+  get hasAccountOnly(): boolean {
+    return this.ownsCredential && !this.#holdsKey
+  }
+
+  /** Something of its own that opens a door. */
+  get #holdsKey(): boolean {
+    if (this.credential !== undefined || this.#query?.some(([name]) => isCredentialParameter(name)) === true) return true
+    return this.#headers?.some(([name]) => isCredentialHeader(name) && !ACCOUNT_HEADERS.includes(name)) === true
   }
 
   get base(): BaseUrl {
@@ -193,6 +247,14 @@ function readModels(value: unknown, path: string): Readonly<Record<string, strin
     }
   }
   return Object.keys(models).length === 0 ? undefined : models
+}
+
+function readServes(value: unknown, path: string): readonly string[] | undefined {
+  if (value === undefined) return undefined
+  return Object.freeze(readList(value, path).map((name, index) => {
+    if (typeof name === 'string' && /^([^*\p{Cc}]+\*?|\*)$/u.test(name)) return name
+    throw new InvalidOptionsError(`${path}[${index}]`, 'must be the name of a deployment or model, with a * at its end at most', describe(name))
+  }))
 }
 
 function readQuery(value: unknown, path: string): readonly (readonly [string, string])[] | undefined {

@@ -3,12 +3,15 @@
  * line of code to look at either: every error names the file, and the option in it.
  */
 import { readFileSync } from 'node:fs'
-import { describe, describeKind } from './checks.js'
+import { describe, describeKind, joinPath } from './checks.js'
 import { InvalidOptionsError } from '../errors.js'
 import { resolveOptions, type BalancerOptions, type ResolvedOptions } from './index.js'
 
 /** The options that hold a secret, and may name an environment variable instead: `{ "env": "KEY_WEST" }`. */
 const SECRETS = ['apiKey', 'bearerToken'] as const
+
+/** And those of which any value may. */
+const RECORDS = ['headers', 'query'] as const
 
 type Environment = Readonly<Record<string, string | undefined>>
 
@@ -60,6 +63,13 @@ function insertSecrets(options: unknown, env: Environment): void {
     for (const key of SECRETS) {
       const source = backend[key]
       if (isRecord(source)) backend[key] = readSecret(source, `backends[${index}].${key}`, env)
+    }
+    for (const key of RECORDS) {
+      const values = backend[key]
+      if (!isRecord(values)) continue
+      for (const [name, source] of Object.entries(values)) {
+        if (isRecord(source)) values[name] = readSecret(source, joinPath(`backends[${index}].${key}`, name), env)
+      }
     }
   }
 }

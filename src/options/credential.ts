@@ -155,14 +155,19 @@ export class Credential implements BackendCredential {
   }
 }
 
-/** What keeps a secret from being sent, in words that do not repeat it; `undefined` when nothing does. */
-function findFault(secret: unknown, header: 'api-key' | 'authorization'): string | undefined {
+/** What keeps a value from being sent in a header, in words that do not repeat it; `undefined` when nothing does. */
+export function findHeaderFault(secret: unknown): string | undefined {
   if (typeof secret !== 'string' || secret === '') return `${describeKind(secret)} instead of a non-empty string`
   if (secret.trim() !== secret) return 'a string with white space around it'
   // RFC 9110 section 5.5: visible characters, space, tab and what is above ASCII; above Latin-1 has no single byte.
   if (/[^\t\x20-\x7e\x80-\xff]/.test(secret)) return 'a string with characters that no header may have'
-  if (header === 'authorization' && /^bearer\s/i.test(secret)) return 'a string that begins with "Bearer ", which is added by itself'
   return undefined
+}
+
+function findFault(secret: unknown, header: 'api-key' | 'authorization'): string | undefined {
+  const fault = findHeaderFault(secret)
+  if (fault !== undefined || header === 'api-key' || !/^bearer\s/i.test(secret as string)) return fault
+  return 'a string that begins with "Bearer ", which is added by itself'
 }
 
 /**

@@ -41,7 +41,7 @@ export interface BalancerOptions {
   /**
    * Bytes of a request body that are kept so that it can be sent again. A larger body streams through and gets one
    * attempt, unless nothing of it was consumed yet. 0: no body is kept.
-   * @default 16777216 (16 MiB)
+   * @default 33554432 (32 MiB)
    */
   maxReplayBytes?: number | undefined
   /**
@@ -145,8 +145,8 @@ export interface Traffic {
 /** What an option is when it is not given, in one place. Options that are not here have no default, or one that depends on others. */
 export const DEFAULTS = Object.freeze({
   ...BACKEND_DEFAULTS,
-  /** Bytes; 16 MiB: far above a prompt with images, far below what a process would miss. */
-  maxReplayBytes: 16 * 1024 * 1024,
+  /** Bytes; 32 MiB: above a prompt with images and the longest recording that OpenAI takes (25 MB), below what a process would miss. */
+  maxReplayBytes: 32 * 1024 * 1024,
   /** Milliseconds. A balancer should not turn throttling into latency unless it is asked to. */
   maxWaitMs: 0,
   /** Milliseconds. Azure's limits on requests are enforced over slices of 1 s or 10 s: after the longer one, a backend that said nothing is worth a try. */
@@ -200,6 +200,8 @@ export interface ResolvedOptions extends PoolConfig {
   readonly intercept: readonly BaseUrl[]
   readonly dispatcher: Dispatcher | undefined
   readonly maxReplayBytes: number
+  /** Some backend renames models, or has only some of them: it is worth finding out which one a request is for. */
+  readonly usesModels: boolean
   readonly attemptTimeoutMs: number | undefined
   readonly deadlineMs: number | undefined
   readonly streamGuard: StreamGuard
@@ -287,6 +289,7 @@ function complete(given: Given, gone: Gone): ResolvedOptions {
     dispatcher: given.dispatcher,
     maxAttempts: given.maxAttempts,
     maxReplayBytes: given.maxReplayBytes ?? DEFAULTS.maxReplayBytes,
+    usesModels: backends.some(({ models, serves }) => models !== undefined || serves !== undefined),
     maxWaitMs: given.maxWaitMs ?? DEFAULTS.maxWaitMs,
     ...completeCooldowns(given),
     pacing: given.pacing ?? DEFAULTS.pacing,

@@ -36,11 +36,14 @@ function isRetryAgent(inner: object): boolean {
 function findCredentialWarnings(backend: ConfiguredBackend): string[] {
   const warnings: string[] = []
   const { protocol, hostname } = new URL(backend.origin)
-  if (backend.credential !== undefined && protocol === 'http:' && !isLoopback(hostname)) {
+  if (backend.ownsCredential && protocol === 'http:' && !isLoopback(hostname)) {
     warnings.push(`Backend "${backend.name}" sends its credential over http, where anyone on the way can read it. Use https.`)
   }
   if (hostname === 'api.openai.com' && backend.credential?.header === 'api-key') {
     warnings.push(`Backend "${backend.name}" has an apiKey, which is sent as api-key: api.openai.com takes its keys as bearerToken only.`)
+  }
+  if (backend.hasAccountOnly) {
+    warnings.push(`Backend "${backend.name}" has openai-organization or openai-project among its headers, and no key of its own: your client's key is of its own account, so it is not sent there. Give it an apiKey or bearerToken.`)
   }
   return warnings
 }
@@ -54,10 +57,10 @@ function findHomeWarning(backends: readonly ConfiguredBackend[], home: Configure
 
 /** The caller's key is good for one service, as a rule: sent to a backend of another one, it is refused there, and shown to it. */
 function findMixedCredentials(backends: readonly ConfiguredBackend[]): string | undefined {
-  const list = (owns: boolean): string => backends.filter(({ credential }) => (credential !== undefined) === owns).map(({ name }) => `"${name}"`).join(', ')
+  const list = (owns: boolean): string => backends.filter(({ ownsCredential }) => ownsCredential === owns).map(({ name }) => `"${name}"`).join(', ')
   const [own, none] = [list(true), list(false)]
   if (own === '' || none === '') return undefined
-  return `Some backends have an apiKey or bearerToken of their own (${own}), others have none (${none}): those are sent the credentials of your client, ` +
+  return `Some backends have a credential of their own (${own}), others have none (${none}): those are sent the credentials of your client, ` +
     'whatever they are, and their 401 or 403 is the answer that your client gets. Give each backend its own.'
 }
 

@@ -4,6 +4,7 @@
  * In hand (string, bytes, Blob, FormData): sent as it is, every time. A stream or iterable is read through a recording:
  * see there.
  */
+import type { BodyInHand, Piece } from './read-body.js'
 import { isNodeStream, Recording, type Chunk } from './recording.js'
 
 /**
@@ -12,7 +13,7 @@ import { isNodeStream, Recording, type Chunk } from './recording.js'
  */
 const JOIN_BYTES = 65_536
 
-export class ReplayableBody {
+export class ReplayableBody implements BodyInHand {
   readonly #body: unknown
   readonly #recording: Recording | undefined
   /** Whether undici learns the length from the headers: of an iterable it learns it from nowhere else. */
@@ -64,6 +65,32 @@ export class ReplayableBody {
     if (body instanceof Uint8Array) return body
     if (ArrayBuffer.isView(body)) return new Uint8Array(body.buffer, body.byteOffset, body.byteLength)
     return body instanceof ArrayBuffer ? new Uint8Array(body) : undefined
+  }
+
+  /** The last `length` bytes, or all of a shorter one. */
+  tail(length: number): Piece | undefined {
+    if (this.#collected !== undefined) return this.#collected.tail(length)
+    const bytes = this.head(Infinity)
+    if (bytes === undefined) return undefined
+    const offset = Math.max(0, bytes.byteLength - length)
+    return { bytes: bytes.subarray(offset), offset }
+  }
+
+  /** All of it, with other bytes in the place of some. */
+  splice(start: number, end: number, bytes: Uint8Array): Uint8Array | undefined {
+    if (this.#collected !== undefined) return this.#collected.splice(start, end, bytes)
+    const whole = this.head(Infinity)
+    return whole === undefined ? undefined : Buffer.concat([whole.subarray(0, start), bytes, whole.subarray(end)])
+  }
+
+  /** A form that undici will write as it sends it; it can be asked for its fields. */
+  get form(): FormData | undefined {
+    return isFormData(this.#body) ? this.#body : undefined
+  }
+
+  /** There is one, but not in hand: a stream, or a Blob. */
+  get isOutOfSight(): boolean {
+    return (this.#recording !== undefined && this.#collected === undefined) || isBlobLike(this.#body)
   }
 
   /** Length in bytes as far as it can be told without reading: 0 for none or unknown. Of a string the characters, which is near enough to estimate a cost by. */
@@ -134,6 +161,11 @@ function isBlobLike(body: unknown): body is Blob {
   return (tag === 'Blob' || tag === 'File') && typeof (body as Blob).arrayBuffer === 'function'
 }
 
+/** undici's own test for it, as far as it goes by what is used here. */
+function isFormData(body: unknown): body is FormData {
+  return typeof body === 'object' && body !== null && tagOf(body) === 'FormData' && !isNodeStream(body) && typeof (body as FormData).get === 'function'
+}
+
 function tagOf(body: object): unknown {
   return (body as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag]
 }
@@ -165,8 +197,43 @@ class Collected implements Iterable<Chunk> {
     return Buffer.concat(parts)
   }
 
+  /** The last bytes, from as few chunks as there are for them. */
+  tail(length: number): Piece {
+    const parts: Uint8Array[] = []
+    let bytes = 0
+    for (let at = this.#chunks.length - 1; at >= 0 && bytes < length; at--) {
+      const part = toBytes(this.#chunks[at]!) // within them
+      parts.push(part)
+      bytes += part.byteLength
+    }
+    const [only] = parts
+    const joined = parts.length === 1 && only !== undefined ? only : Buffer.concat(parts.reverse())
+    const tail = joined.subarray(Math.max(0, bytes - length))
+    return { bytes: tail, offset: this.#byteLength() - tail.byteLength }
+  }
+
+  /** In one copy: what is written anew may be a recording of twenty megabytes. */
+  splice(start: number, end: number, bytes: Uint8Array): Uint8Array {
+    const before: Uint8Array[] = []
+    const after: Uint8Array[] = []
+    let offset = 0
+    for (const chunk of this.#chunks) {
+      const part = toBytes(chunk)
+      before.push(part.subarray(0, Math.max(0, start - offset)))
+      after.push(part.subarray(Math.max(0, end - offset)))
+      offset += part.byteLength
+    }
+    return Buffer.concat([...before, bytes, ...after])
+  }
+
   release(): void {
     this.#chunks = []
+  }
+
+  #byteLength(): number {
+    let bytes = 0
+    for (const chunk of this.#chunks) bytes += Buffer.byteLength(chunk)
+    return bytes
   }
 }
 

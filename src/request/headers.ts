@@ -4,26 +4,22 @@
  */
 
 import { createHash, randomBytes } from 'node:crypto'
+import { CREDENTIAL_HEADERS } from '../core/credential-names.js'
+import type { BackendConfig } from '../core/types.js'
 
 /** Pairs in a flat array, an object, or (made into an array at once, since it may be good for one reading only) an iterable of pairs. */
 export type RequestHeaders = readonly unknown[] | Readonly<Record<string, unknown>> | null | undefined
 
-/**
- * What tells a server who the caller is, or whose account pays: in Azure OpenAI, OpenAI, Azure API Management, Azure Functions,
- * Google, LiteLLM, Portkey and Helicone. A backend with a credential of its own must see none of it.
- */
-const CREDENTIALS = [
-  'api-key', 'authorization', 'x-api-key', 'x-goog-api-key', 'ocp-apim-subscription-key', 'x-functions-key', 'x-litellm-api-key',
-  'x-portkey-api-key', 'helicone-auth', 'cookie', 'proxy-authorization', 'openai-organization', 'openai-project',
-]
-
 /** By length, which rules out nearly all headers without a lower-case copy of each name. */
 const CREDENTIALS_BY_LENGTH: (readonly string[] | undefined)[] = []
-for (const name of CREDENTIALS) CREDENTIALS_BY_LENGTH[name.length] = [...CREDENTIALS_BY_LENGTH[name.length] ?? [], name]
+for (const name of CREDENTIAL_HEADERS) CREDENTIALS_BY_LENGTH[name.length] = [...CREDENTIALS_BY_LENGTH[name.length] ?? [], name]
 
 /** Browsers cannot set headers of a WebSocket, so OpenAI takes the key among its subprotocols, too: `openai-insecure-api-key.sk-...`. */
 const SUBPROTOCOL = 'sec-websocket-protocol'
-const KEY_IN_SUBPROTOCOL = /\bopenai-insecure-api-key\.[^\s,]+/g
+const KEY_IN_SUBPROTOCOL = /^openai-insecure-api-key\./i
+
+/** The same for whose account pays. */
+const ACCOUNT_IN_SUBPROTOCOL = /^openai-(organization|project)\./i
 
 /** An iterable of pairs becomes a flat array; everything else stays as it is. */
 export function flattenHeaders(headers: unknown): RequestHeaders {
@@ -97,27 +93,40 @@ export function isHint(name: unknown): boolean {
   return name.length >= HINT_PREFIX.length && (name.charCodeAt(2) | 0x20) === 0x62 && name.slice(0, HINT_PREFIX.length).toLowerCase() === HINT_PREFIX
 }
 
-export interface HeaderChanges {
-  /** Takes the place of whatever the caller has to identify itself. */
-  readonly credential: { readonly name: string; readonly value: string } | undefined
-  /** Takes the place of the caller's `content-length`: the body was rewritten. */
+/** The part of a backend that headers depend on. */
+type Owner = Pick<BackendConfig, 'ownsCredential' | 'credential' | 'headers'>
+
+interface HeaderChanges {
+  /** What is its own takes the place of the caller's; with a credential of its own, of whatever the caller has to identify itself. */
+  readonly backend: Owner
+  readonly credential: string | undefined
   readonly contentLength: number | undefined
 }
 
 /**
  * The headers of one attempt. The very same object where nothing has to change, else a flat array: undici takes both,
  * and an object with a dozen new keys takes five times as long to make.
+ * @param credential the value of the backend's credential header; undefined when it has none
+ * @param contentLength takes the place of the caller's `content-length`: the body was rewritten
  * @param found what `scanHeaders` has found in them
  */
-export function rewriteHeaders(headers: RequestHeaders, changes: HeaderChanges, found = scanHeaders(headers)): unknown {
-  const { credential, contentLength } = changes
-  if (credential === undefined && contentLength === undefined && (found & HAS_HOST) === 0) return headers
+export function rewriteHeaders(
+  headers: RequestHeaders, backend: Owner, credential: string | undefined, contentLength: number | undefined, found = scanHeaders(headers),
+): unknown {
+  const hasOwn = backend.ownsCredential || backend.headers !== undefined
+  if (!hasOwn && contentLength === undefined && (found & HAS_HOST) === 0) return headers
+  const changes = { backend, credential, contentLength }
   return isFlat(headers) ? rewriteFlat(headers, changes) : rewriteObject(headers ?? {}, changes)
 }
 
 function rewriteFlat(headers: readonly unknown[], changes: HeaderChanges): unknown[] {
   const copy: unknown[] = []
-  for (let i = 0; i + 1 < headers.length; i += 2) if (!isReplaced(headers[i], changes)) copy.push(headers[i], rewriteValue(headers[i], headers[i + 1], changes))
+  for (let i = 0; i + 1 < headers.length; i += 2) {
+    const name = headers[i]
+    if (isReplaced(name, changes)) continue
+    const value = rewriteValue(name, headers[i + 1], changes)
+    if (value !== NOTHING) copy.push(name, value)
+  }
   // An odd number of entries is the caller's mistake, and undici's to say so.
   if (headers.length % 2 === 1) copy.push(headers[headers.length - 1])
   return addOwn(copy, changes)
@@ -131,31 +140,49 @@ function rewriteObject(headers: Readonly<Record<string, unknown>>, changes: Head
   let length = 0
   for (const name of names) {
     if (isReplaced(name, changes)) continue
+    const value = rewriteValue(name, headers[name], changes)
+    if (value === NOTHING) continue
     copy[length++] = name
-    copy[length++] = rewriteValue(name, headers[name], changes)
+    copy[length++] = value
   }
   copy.length = length
   return addOwn(copy, changes)
 }
 
 /** Something of ours takes its place: `host` is always the backend's own. */
-function isReplaced(name: unknown, { credential, contentLength }: HeaderChanges): boolean {
+function isReplaced(name: unknown, { backend, contentLength }: HeaderChanges): boolean {
   if (typeof name !== 'string') return false
-  if (credential !== undefined && CREDENTIALS_BY_LENGTH[name.length]?.some((known) => isNamed(name, known)) === true) return true
+  if (backend.ownsCredential && CREDENTIALS_BY_LENGTH[name.length]?.some((known) => isNamed(name, known)) === true) return true
+  if (backend.headers?.some(([own]) => isNamed(name, own)) === true) return true
   return isNamed(name, 'host') || (contentLength !== undefined && isNamed(name, 'content-length'))
 }
 
-function rewriteValue(name: unknown, value: unknown, { credential }: HeaderChanges): unknown {
-  return credential !== undefined && isNamed(name, SUBPROTOCOL) ? rewriteSubprotocol(value, credential.value) : value
+/** Nothing of the value is left: the header goes. */
+const NOTHING = Symbol('nothing')
+
+function rewriteValue(name: unknown, value: unknown, { backend, credential }: HeaderChanges): unknown {
+  if (!backend.ownsCredential || !isNamed(name, SUBPROTOCOL)) return value
+  if (!Array.isArray(value)) return rewriteSubprotocols(value, credential)
+  const values = value.map((one) => rewriteSubprotocols(one, credential)).filter((one) => one !== NOTHING)
+  return values.length === 0 ? NOTHING : values
 }
 
-function rewriteSubprotocol(value: unknown, credential: string): unknown {
-  if (Array.isArray(value)) return value.map((one) => rewriteSubprotocol(one, credential))
-  return typeof value === 'string' ? value.replace(KEY_IN_SUBPROTOCOL, () => `openai-insecure-api-key.${credential.replace(/^Bearer /, '')}`) : value
+/** A list of subprotocols with the backend's credential instead of the caller's; without any where the backend's is of another kind. */
+function rewriteSubprotocols(value: unknown, credential: string | undefined): unknown {
+  if (typeof value !== 'string') return value
+  const protocols = value.split(',').map((protocol) => protocol.trim())
+  if (!protocols.some((protocol) => KEY_IN_SUBPROTOCOL.test(protocol) || ACCOUNT_IN_SUBPROTOCOL.test(protocol))) return value
+  const kept = protocols.flatMap((protocol) => {
+    if (ACCOUNT_IN_SUBPROTOCOL.test(protocol)) return []
+    if (!KEY_IN_SUBPROTOCOL.test(protocol)) return [protocol]
+    return credential === undefined ? [] : [`openai-insecure-api-key.${credential.replace(/^Bearer /, '')}`]
+  })
+  return kept.length === 0 ? NOTHING : kept.join(', ')
 }
 
-function addOwn(headers: unknown[], { credential, contentLength }: HeaderChanges): unknown[] {
-  if (credential !== undefined) headers.push(credential.name, credential.value)
+function addOwn(headers: unknown[], { backend, credential, contentLength }: HeaderChanges): unknown[] {
+  if (credential !== undefined && backend.credential !== undefined) headers.push(backend.credential.header, credential)
+  if (backend.headers !== undefined) for (const [name, value] of backend.headers) headers.push(name, value)
   if (contentLength !== undefined) headers.push('content-length', String(contentLength))
   return headers
 }
@@ -171,7 +198,7 @@ function isNamed(key: unknown, name: string): boolean {
 
 /** All that tells who the caller is, or whose account pays, in one text; `''` where there is nothing. */
 export function collectCredentials(headers: RequestHeaders): string {
-  return CREDENTIALS.map((name) => toText(findHeader(headers, name))).join('\n').trim()
+  return CREDENTIAL_HEADERS.map((name) => toText(findHeader(headers, name))).join('\n').trim()
 }
 
 function toText(value: unknown): string {

@@ -1,6 +1,6 @@
 /**
- * Answers that do not come from a connection: that all backends are full, that a request says what cannot be understood, and an
- * earlier answer that is the best there is after all.
+ * Answers that do not come from a connection: that all backends are full, that none has the model, that a request says what cannot be
+ * understood, and an earlier answer that is the best there is after all.
  * Told to the caller's handler as undici would tell of a response, pauses and aborts included.
  */
 import { STATUS_CODES } from 'node:http'
@@ -40,6 +40,31 @@ interface ErrorBody {
 function makeErrorAnswer({ message, ...more }: ErrorBody): { readonly headers: Record<string, string>; readonly body: Buffer } {
   const body = Buffer.from(JSON.stringify({ error: { message: `openai-priority-loadbalancer: ${message}`, ...more } }))
   return { headers: { 'content-type': 'application/json', 'content-length': String(body.byteLength) }, body }
+}
+
+/** Names in an answer: a reader wants to see how his is spelt, not a catalogue. */
+const MOST_NAMES = 50
+
+/**
+ * Header and body of a 404 as OpenAI gives it for a model that it does not have.
+ * @param served by the backends, as configured
+ */
+export function makeUnservedAnswer(model: string, served: readonly string[]): { readonly headers: Record<string, string>; readonly body: Buffer } {
+  const names = served.slice(0, MOST_NAMES).join(', ') + (served.length > MOST_NAMES ? `, and ${served.length - MOST_NAMES} more` : '')
+  const body = Buffer.from(JSON.stringify({
+    error: {
+      message: `openai-priority-loadbalancer: no backend serves the model ${JSON.stringify(model)}. Served are: ${names}.`,
+      type: 'invalid_request_error',
+      param: 'model',
+      code: 'model_not_found',
+    },
+  }))
+  return { headers: { 'content-type': 'application/json', 'content-length': String(body.byteLength) }, body }
+}
+
+export function unservedAnswer(model: string, served: readonly string[]): Answer {
+  const { headers, body } = makeUnservedAnswer(model, served)
+  return { status: 404, raw: rawOf(headers), parsed: headers, message: 'Not Found', body, isWhole: true }
 }
 
 /** An answer that is at hand as a whole. */

@@ -22,8 +22,8 @@ import { answerIn, endOf, isCallersFault, isClosedConnection, toError, type Erro
 import { ModernAttemptHandler } from './modern-attempt.js'
 import { hashCredential } from './headers.js'
 import { lookAtError, lookAtSuccess, readErrorBody, type Beginning, type Verdict } from './look/look.js'
-import { errorAnswer, KeptAnswer, refusedAnswer, SyntheticResponse, throttledAnswer, type Answer } from './own-answers.js'
-import { OutgoingRequest, type OutgoingOptions } from './rewrite.js'
+import { errorAnswer, KeptAnswer, refusedAnswer, SyntheticResponse, throttledAnswer, unservedAnswer, type Answer } from './own-answers.js'
+import { OutgoingRequest, type ModelContext, type OutgoingOptions } from './rewrite.js'
 import type { StreamGuard } from '../options/index.js'
 import type { Route } from './route.js'
 import { errors, type AnyHandler, type AnyHeaders, type DispatchOptions, type Inner, type ParsedHeaders } from './undici.js'
@@ -38,10 +38,12 @@ const MOST_REPEATS = 3
 const SHORTEST_CONNECTION_MS = 1_000
 
 /** What a request is given by the balancer that it came to. */
-export interface RequestContext {
+export interface RequestContext extends ModelContext {
   readonly pool: Pool
   readonly system: System
-  readonly current: OutgoingOptions & { readonly attemptTimeoutMs: number | undefined; readonly deadlineMs: number | undefined; readonly streamGuard: StreamGuard }
+  readonly current: OutgoingOptions & ModelContext['current'] & {
+    readonly attemptTimeoutMs: number | undefined; readonly deadlineMs: number | undefined; readonly streamGuard: StreamGuard
+  }
   /** Those under way. */
   readonly requests: ActiveRequests<BalancedRequest>
   /** Called when `requests` has become empty; there only while that is waited for. */
@@ -139,7 +141,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   #begin(now: number): boolean {
     if (this.#ended) return true
-    this.scope = this.#request.findScope()
+    this.scope = this.#request.findScope(this.#context)
     this.bodyBytes = this.#request.body.byteLength
     return this.#proceed(this.#context.pool.acquire(this, now))
   }
@@ -149,6 +151,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     if (this.#ended) this.#giveBack(acquisition)
     else if (acquisition.kind === 'send') return this.#send(acquisition)
     else if (acquisition.kind === 'reject') this.#answer(throttledAnswer(acquisition.retryAfterMs))
+    else if (acquisition.kind === 'unserved') this.#answer(unservedAnswer(this.scope, acquisition.served))
     // Answers are surfaced where they arrive; what is left are errors, and what was kept while the request waited.
     else if (acquisition.kind === 'surface') this.#surface(this.#lastError)
     else if (acquisition.kind === 'closed') this.#fail(this.#lastError ?? new BalancerClosedError())

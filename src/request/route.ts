@@ -11,17 +11,27 @@ export interface Base {
   readonly basePath: string
 }
 
+/** The name of a deployment or model, decoded, and where it stands as it was written. */
+export interface NameSpan {
+  readonly name: string
+  readonly start: number
+  readonly end: number
+}
+
 /** What the URL of a request for the pool says. */
 export interface Route {
   /** Path and query after the request's own base. */
   readonly rest: string
   /** Names what lives on one backend: it goes to the pool's home. */
   readonly isStateful: boolean
-  /** That Azure names in the path, and where in `rest` it stands. */
-  readonly deployment: { readonly name: string; readonly start: number; readonly end: number } | undefined
-  /** A `POST` here asks for what a model makes. */
+  /** A POST to it makes something (text, vectors, pictures, sound). */
   readonly isGenerating: boolean
+  /** How much of a refusal here is the credential's, and how much the path's. */
   readonly kind: PathKind
+  /** That Azure names in the path, and where in `rest` it stands. */
+  readonly deployment: NameSpan | undefined
+  /** The value of `deployment`, else of `model`, in the query: the name of an upgrade, which has no body. */
+  readonly queryName: NameSpan | undefined
   /** The query may hold a credential, or a percent sign that may hide one: worth taking apart where none may be in it. */
   readonly mayHoldKey: boolean
 }
@@ -91,7 +101,15 @@ function findRoute(path: string, basePaths: readonly string[]): Route | undefine
 
 /** @param rest path and query after the request's own base */
 export function readRoute(rest: string): Route {
-  return { rest, isStateful: isStateful(rest), deployment: findDeployment(rest), isGenerating: GENERATING.test(rest), kind: kindOf(rest), mayHoldKey: /\?.*(key|code|sig|token|%)/i.test(rest) }
+  return {
+    rest,
+    isStateful: isStateful(rest),
+    isGenerating: GENERATING.test(rest),
+    kind: CORE.test(rest) ? 'core' : MODEL_API.test(rest) ? 'model' : 'outside',
+    deployment: findDeployment(rest),
+    queryName: findParameter(rest, 'deployment') ?? findParameter(rest, 'model'),
+    mayHoldKey: /\?.*(key|code|sig|token|%)/i.test(rest),
+  }
 }
 
 /** `HTTPS://Host:443/` and the like, which undici takes too. What has more in it, such as a user name or a path, is no origin. */
@@ -151,6 +169,23 @@ function findDeployment(path: string): Route['deployment'] {
   return { name: decode(name), start, end }
 }
 
+/** Realtime's WebSockets name their model so: OpenAI says `model`, Azure `deployment`. */
+function findParameter(rest: string, parameter: string): NameSpan | undefined {
+  let start = rest.indexOf('?') + 1
+  if (start === 0) return undefined
+  while (start < rest.length) {
+    const next = rest.indexOf('&', start)
+    const end = next === -1 ? rest.length : next
+    const equals = rest.indexOf('=', start)
+    if (equals !== -1 && equals < end && decode(rest.slice(start, equals)) === parameter) {
+      const value = rest.slice(equals + 1, end)
+      return value === '' || value.length > LONGEST_NAME_BYTES ? undefined : { name: decode(value.replaceAll('+', ' ')), start: equals + 1, end }
+    }
+    start = end + 1
+  }
+  return undefined
+}
+
 /** Percent-decoded; as it is where that is not possible. */
 export function decode(text: string): string {
   if (!text.includes('%')) return text
@@ -161,25 +196,53 @@ export function decode(text: string): string {
   }
 }
 
-/**
- * Names things that live on one backend: Azure OpenAI and OpenAI API references (2026-11), one word a resource. Creating a response
- * can happen anywhere; fetching, continuing or deleting one cannot.
- */
-const STATEFUL =
-  /^(\/openai)?(\/v1)?\/((files|uploads|batches|assistants|threads|vector_stores|fine_tuning|evals|containers|conversations)(?=[/?]|$)|responses\/[^/?])/
+/** Where the API's root is not part of the base it may stand in the rest: `/openai/files`, `/openai/v1/files`, `/v1/files`. */
+const ROOT = '^(?:/openai)?(?:/v1)?'
+const END = '(?=[/?]|$)'
+/** A slash behind the last segment is the same path to most servers. */
+const LAST = '/?(?=\\?|$)'
 
-/** @param rest where the API's root is not part of the base it may stand here: `/openai/files`, `/openai/v1/files`, `/v1/files`. */
+/** Azure OpenAI and OpenAI API references (2026-11), one word a resource. What is below it and what lists it lives on one backend. */
+const RESOURCES = [
+  'files', 'uploads', 'batches', 'assistants', 'threads', 'vector_stores', 'fine_tuning', 'evals', 'containers', 'conversations', 'skills',
+  'chatkit', 'audio/voices', 'audio/voice_consents',
+]
+
+/** What is made at the word itself, anywhere; what is made then lives below it, where it was made. */
+const MADE_ANYWHERE = [
+  // What only counts tokens, or makes a conversation shorter, names nothing.
+  `responses/(?!(?:compact|input_tokens)${LAST})`, 'chat/completions/', 'videos/', 'realtime/calls/', `video/generations/(?!jobs${LAST})`,
+]
+
+/**
+ * Names things that live on one backend. Creating a response can happen anywhere; fetching, continuing or deleting one cannot.
+ */
+const STATEFUL = new RegExp(`${ROOT}/(?:(?:${RESOURCES.join('|')})${END}|(?:${MADE_ANYWHERE.join('|')})[^/?])`)
+
+/** Azure's older paths name the deployment before what is done with it. */
+const DEPLOYED = `${ROOT}(?:/deployments/[^/?]+)?`
+
+const GENERATING = new RegExp(
+  `${DEPLOYED}/(?:(?:responses(?:/compact|/input_tokens)?|chat/completions|completions|embeddings|moderations)${LAST}|(?:images|audio|video/generations)/[^/?]|videos${END})`,
+)
+
+const CORE = new RegExp(`${DEPLOYED}/(?:responses|chat/completions|embeddings)${LAST}`)
+
+const MODEL_API = new RegExp(
+  `${ROOT}/(?:deployments|engines|models|responses|chat|completions|embeddings|moderations|images|audio|video|videos|realtime|${RESOURCES.join('|')})${END}`,
+)
+
+/** @param rest path and query after the request's own base */
 export function isStateful(rest: string): boolean {
   return STATEFUL.test(rest)
+}
+
+/** Whether the request makes something. Of a `Route` it is known for the path already. @param rest path and query after the request's own base */
+export function isGenerating(method: string, rest: string): boolean {
+  return method === 'POST' && GENERATING.test(rest)
 }
 
 /** Whether a response is made here: of all that can be answered anywhere, this alone may leave something behind. */
 export function isResponses(rest: string): boolean {
   return /^(\/openai)?(\/v1)?\/responses\/?(\?|$)/.test(rest)
-}
-
-const GENERATING = /^(\/openai)?(\/v1)?(\/deployments\/[^/?]+)?\/(responses|chat\/completions|completions|embeddings|images\/\w+|audio\/\w+|moderations|videos)\/?(\?|$)/
-
-function kindOf(rest: string): PathKind {
-  return rest === '' ? 'model' : 'core'
 }

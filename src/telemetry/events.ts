@@ -120,7 +120,7 @@ export interface ExhaustedEvent extends RequestFields {
   readonly attempts: number
   /** What the 429 says, in milliseconds; `undefined` when the caller gets the last real answer or error instead. */
   readonly retryAfterMs: number | undefined
-  readonly reason: SurfaceReason | 'throttled' | 'queue-full'
+  readonly reason: SurfaceReason | 'throttled' | 'queue-full' | 'not-served'
 }
 
 /** Name and payload of every event. */

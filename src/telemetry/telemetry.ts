@@ -78,7 +78,7 @@ export const EVENTS: { readonly [K in BalancerEventName]: Telling<K> } = Object.
   exhausted: {
     level: 'error',
     payload: ({ request, retryAfterMs, reason }) => ({ ...describeRequest(request), attempts: request.attempts, retryAfterMs, reason }),
-    sentence: ({ retryAfterMs, reason }) => retryAfterMs === undefined
+    sentence: ({ retryAfterMs, reason, scope }) => reason === 'not-served' ? `No backend serves ${JSON.stringify(scope)}: the caller gets a 404` : retryAfterMs === undefined
       ? `No further attempt: ${EXHAUSTED[reason]}; the caller gets the last answer or error`
       : `No backend is available: ${EXHAUSTED[reason]}; the caller gets a 429, retry after ${round(retryAfterMs)} ms`,
   },
@@ -89,7 +89,7 @@ const EJECTED: { readonly [K in BalancerEvents['ejected']['reason']]: (tookMs: n
   unreachable: () => 'cannot be reached',
   local: () => 'cannot be looked up: this machine\'s resolver gives no answer',
   abandoned: (tookMs) => `let callers wait until they gave up, the last one after ${round(tookMs)} ms (attemptTimeoutMs sends them on instead)`,
-  misconfigured: () => 'refused its apiKey or bearerToken (401 or 403): please check it',
+  misconfigured: () => 'refused its credential (401 or 403): please check it',
   exhausted: () => 'says that its account is exhausted: quota, credit or spend limit',
   missing: () => 'does not have this deployment or model',
   credential: () => 'has no credential that works: its apiKey or bearerToken function failed, or what it gave was refused (401 or 403)',
@@ -104,6 +104,7 @@ const EXHAUSTED: { readonly [K in BalancerEvents['exhausted']['reason']]: string
   'creates-state': 'it may have begun what must not be begun twice',
   'not-replayable': 'its body was not kept (maxReplayBytes), so it cannot be sent again',
   throttled: 'every backend is throttled',
+  'not-served': 'no backend serves the model',
   'queue-full': 'too many requests are waiting already',
 }
 

@@ -76,8 +76,9 @@ class World {
       case 'surface':
         assert.ok(attempts > 0, 'a first attempt is never surfaced')
         break
+      case 'unserved':
       case 'closed':
-        assert.fail('nobody closed it')
+        assert.fail('all serve every model, and nobody closed the pool')
     }
   }
 

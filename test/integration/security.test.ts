@@ -257,7 +257,7 @@ describe('a request outside of intercept is untouched', () => {
 })
 
 describe('secrets', () => {
-  const SECRETS = ['PLANTED-API-KEY', 'PLANTED-TOKEN', 'PLANTED-FUNCTION', 'PLANTED-QUERY', 'PLANTED-CALLER', 'PLANTED-BODY']
+  const SECRETS = ['PLANTED-HEADER', 'PLANTED-API-KEY', 'PLANTED-TOKEN', 'PLANTED-FUNCTION', 'PLANTED-QUERY', 'PLANTED-CALLER', 'PLANTED-BODY']
   /** In the text of an error that a credential's function throws: kept as a cause for whoever asks, told to nobody. */
   const PROVIDER_TEXT = 'PLANTED-PROVIDER'
 
@@ -291,7 +291,7 @@ describe('secrets', () => {
     const options: BalancerOptions = {
       backends: [
         { name: 'east', url: east.url, priority: 1, apiKey: 'PLANTED-API-KEY', query: { 'api-version': 'v1', sig: 'PLANTED-QUERY' } },
-        { name: 'west', url: west.url, priority: 2, bearerToken: 'PLANTED-TOKEN' },
+        { name: 'west', url: west.url, priority: 2, bearerToken: 'PLANTED-TOKEN', headers: { 'x-litellm-api-key': 'PLANTED-HEADER' } },
         { name: 'north', url: north.url, priority: 3, apiKey: () => Promise.resolve('PLANTED-FUNCTION') },
         { name: 'broken', url: 'https://broken.example', priority: 4, bearerToken: () => { throw new Error(PROVIDER_TEXT) } },
         { name: 'garbled', url: 'https://garbled.example', priority: 5, apiKey: () => 'PLANTED-FUNCTION\n' },

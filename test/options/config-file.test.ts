@@ -47,6 +47,12 @@ describe('a configuration file', () => {
     assert.equal(maxWaitMs, 500)
   })
 
+  test('has the values of headers and query from there, too, each by itself', () => {
+    const { backends: [backend] } = readConfigFile(write({ backends: [{ ...east, headers: { 'x-api-key': { env: 'KEY_EAST' }, 'x-route': 'a' }, query: { 'api-version': '1', code: { env: 'TOKEN' } } }], logger: false }), env).resolved
+    assert.deepEqual([backend?.headers, backend?.query], [[['x-api-key', 'PLANTED-east'], ['x-route', 'a']], [['api-version', '1'], ['code', 'PLANTED-token']]])
+    assert.throws(() => readConfigFile(write({ backends: [{ ...east, headers: { 'x-api-key': { env: 'NOT_THERE' } } }] }), env), /backends\[0\]\.headers\["x-api-key"\] needs the environment variable "NOT_THERE"/)
+  })
+
   test('may begin with a byte order mark', () => {
     assert.equal(readConfigFile(write(`\uFEFF${JSON.stringify({ backends: [east] })}`), env).resolved.backends.length, 1)
   })

@@ -33,7 +33,8 @@ describe('options that are left out', () => {
     assert.deepEqual(rest, {
       dispatcher: undefined,
       maxAttempts: undefined,
-      maxReplayBytes: 16_777_216,
+      maxReplayBytes: 33_554_432,
+      usesModels: false,
       maxWaitMs: 0,
       cooldownMs: 10_000,
       maxCooldownMs: 60_000,
@@ -72,6 +73,8 @@ describe('options that are left out', () => {
       home: false,
       enabled: true,
       limits: undefined,
+      serves: undefined,
+      largerContext: false,
       ownsCredential: false,
       credential: undefined,
       models: undefined,
@@ -204,8 +207,39 @@ describe('a backend', () => {
     assert.equal(resolveBackend({ query: {} }).query, undefined)
   })
 
-  test('shows neither its secret nor its query, however it is printed', () => {
-    const options = resolveWith({ backends: [{ ...east, apiKey: 'PLANTED', query: { 'subscription-key': 'PLANTED' } }, { ...west, bearerToken: 'PLANTED' }], logger: false })
+  test('may have headers of its own, by names in lower case, and own a credential through them', () => {
+    const backend = resolveBackend({ headers: { 'X-Route': 'a', 'x-empty': '' } })
+    assert.deepEqual(backend.headers, [['x-route', 'a'], ['x-empty', '']])
+    assert.ok(Object.isFrozen(backend.headers) && Object.isFrozen(backend.headers?.[0]))
+    assert.equal(backend.ownsCredential, false)
+    assert.equal(resolveBackend({ headers: {} }).headers, undefined)
+    for (const name of [
+      'x-api-key', 'X-Goog-Api-Key', 'Ocp-Apim-Subscription-Key', 'x-functions-key', 'x-litellm-api-key', 'x-portkey-api-key', 'helicone-auth', 'cookie', 'proxy-authorization', 'openai-organization', 'OpenAI-Project',
+    ]) assert.equal(resolveBackend({ headers: { [name]: 'x' } }).ownsCredential, true, name)
+  })
+
+  test('owns a credential that is in its query', () => {
+    for (const name of ['key', 'code', 'sig', 'access_token', 'api-key', 'subscription-key', 'Key', 'API-KEY']) assert.equal(resolveBackend({ query: { [name]: 'x' } }).ownsCredential, true, name)
+    for (const name of ['api-version', 'keys', 'signature']) assert.equal(resolveBackend({ query: { [name]: 'x' } }).ownsCredential, false, name)
+  })
+
+  test('may serve some models only, and take what is too long for others', () => {
+    const serves = ['gpt-4o', 'text-embedding-3-*', '*']
+    const backend = resolveBackend({ serves, largerContext: true })
+    serves.pop()
+    assert.deepEqual(backend.serves, ['gpt-4o', 'text-embedding-3-*', '*'])
+    assert.ok(Object.isFrozen(backend.serves))
+    assert.equal(backend.largerContext, true)
+    assert.equal(resolveBackend({ serves: undefined, largerContext: undefined, headers: undefined }).serves, undefined)
+  })
+
+  test('that goes by models makes it worth looking for them', () => {
+    const uses = (more: object): boolean => resolveAny({ backends: [east, { ...west, ...more }] }).usesModels
+    assert.deepEqual([uses({}), uses({ models: {} }), uses({ models: { a: 'b' } }), uses({ serves: ['a'] }), uses({ headers: { a: 'b' } })], [false, false, true, true, false])
+  })
+
+  test('shows neither its secret nor its query nor its headers, however it is printed', () => {
+    const options = resolveWith({ backends: [{ ...east, apiKey: 'PLANTED', query: { 'subscription-key': 'PLANTED' } }, { ...west, bearerToken: 'PLANTED', headers: { 'x-litellm-api-key': 'PLANTED', 'x-other': 'PLANTED' } }], logger: false })
     assert.deepEqual(options.backends[0]?.query, [['subscription-key', 'PLANTED']])
     const prints = [inspect(options, { depth: null, showHidden: true }), JSON.stringify(options), `${options as unknown as string}`]
     assert.ok(prints.every((print) => !print.includes('PLANTED')))
@@ -263,6 +297,27 @@ describe('wrong options', () => {
     [{ backends: [{ ...east, query: 'api-version=1' }] }, 'backends[0].query', /an object of strings/, 'a string'],
     [{ backends: [{ ...east, query: { v: 20241021 } }] }, 'backends[0].query.v', /a string/, 'a number'],
     [{ backends: [{ ...east, query: { '': 'x' } }] }, 'backends[0].query', /without a name/, 'an empty string'],
+    [{ backends: [{ ...east, serves: 'gpt-4o' }] }, 'backends[0].serves', /an array of at least one/, 'a string'],
+    [{ backends: [{ ...east, serves: [] }] }, 'backends[0].serves', /an array of at least one/, 'an empty array'],
+    [{ backends: [{ ...east, serves: ['a', ''] }] }, 'backends[0].serves[1]', /with a \* at its end at most/, 'an empty string'],
+    [{ backends: [{ ...east, serves: ['a*b'] }] }, 'backends[0].serves[0]', /at its end/, '"a*b"'],
+    [{ backends: [{ ...east, serves: ['a**'] }] }, 'backends[0].serves[0]', /at its end/, '"a**"'],
+    [{ backends: [{ ...east, serves: ['*a'] }] }, 'backends[0].serves[0]', /at its end/, '"*a"'],
+    [{ backends: [{ ...east, serves: ['a\n'] }] }, 'backends[0].serves[0]', /the name of a deployment/, '"a\\n"'],
+    [{ backends: [{ ...east, serves: [7] }] }, 'backends[0].serves[0]', /the name of a deployment/, '7'],
+    [{ backends: [{ ...east, largerContext: 1 }] }, 'backends[0].largerContext', /true or false/, '1'],
+    [{ backends: [{ ...east, headers: ['a', 'b'] }] }, 'backends[0].headers', /an object of strings/, 'an array'],
+    [{ backends: [{ ...east, headers: { 'x-a': undefined } }] }, 'backends[0].headers["x-a"]', /a string/, 'undefined'],
+    [{ backends: [{ ...east, headers: { Authorization: 'PLANTED' } }] }, 'backends[0].headers.Authorization', /use the option bearerToken/, 'a string'],
+    [{ backends: [{ ...east, headers: { 'API-Key': 'PLANTED' } }] }, 'backends[0].headers["API-Key"]', /use the option apiKey/, 'a string'],
+    ...['Host', 'Content-Length', 'transfer-encoding', 'connection', 'keep-alive', 'proxy-connection', 'te', 'trailer', 'upgrade', 'expect', 'Sec-WebSocket-Protocol'].map((name) =>
+      [{ backends: [{ ...east, headers: { [name]: 'x' } }] }, /^\w+$/.test(name) ? `backends[0].headers.${name}` : `backends[0].headers["${name}"]`, /belongs to the connection/, 'a string'] as [unknown, string, RegExp, string]),
+    [{ backends: [{ ...east, headers: { '': 'x' } }] }, 'backends[0].headers[""]', /the name of a header/, 'an empty string'],
+    [{ backends: [{ ...east, headers: { 'x y': 'x' } }] }, 'backends[0].headers["x y"]', /the name of a header/, 'a string'],
+    [{ backends: [{ ...east, headers: { x: 'PLANTED\r\n' } }] }, 'backends[0].headers.x', /can be sent/, 'a string with white space around it'],
+    [{ backends: [{ ...east, headers: { x: 'PLAN\nTED' } }] }, 'backends[0].headers.x', /can be sent/, 'a string with characters that no header may have'],
+    [{ backends: [{ ...east, headers: { cookie: '' } }] }, 'backends[0].headers.cookie', /can be sent/, 'an empty string instead of a non-empty string'],
+    [{ backends: [{ ...east, headers: { x: 'a', X: 'b' } }] }, 'backends[0].headers.X', /once, in whichever letter case/, 'it again'],
     [{ backends: [{ ...east, apiKey: 'a', bearerToken: 'b' }] }, 'backends[0]', /either apiKey or bearerToken/, 'both'],
     [{ backends: [{ ...east, apiKey: '' }] }, 'backends[0].apiKey', /can be sent/, 'an empty string instead of a non-empty string'],
     [{ backends: [east], intercept: [] }, 'intercept', /at least one/, 'an empty array'],
@@ -421,6 +476,10 @@ describe('warnings', () => {
     assert.match(warning ?? '', /own \("a", "c"\), others have none \("b", "d"\).*Give each backend its own\.$/)
     assert.doesNotMatch(warning ?? '', /PLANTED/)
     assert.equal(warningsOf([{ url: 'a.example' }, { url: 'b.example', bearerToken: 'x' }]).length, 1)
+    assert.equal(warningsOf([{ url: 'a.example' }, { url: 'b.example', headers: { 'x-api-key': 'x' } }]).length, 1)
+    assert.equal(warningsOf([{ url: 'a.example' }, { url: 'b.example', query: { code: 'x' } }]).length, 1)
+    assert.deepEqual(warningsOf([{ url: 'a.example', apiKey: 'x' }, { url: 'b.example', headers: { 'x-api-key': 'x' } }]), [])
+    assert.deepEqual(warningsOf([{ url: 'a.example' }, { url: 'b.example', headers: { 'x-route': 'x' } }]), [])
   })
 
   test('a pool in which all have one, or none has, is not', () => {
@@ -428,6 +487,13 @@ describe('warnings', () => {
     assert.deepEqual(warningsOf([{ url: 'a.example' }, { url: 'b.example' }]), [])
     assert.deepEqual(warningsOf([{ url: 'a.example', apiKey: 'x' }]), [])
   })
+})
+
+test('a backend that says whose account pays, and has no key of its own, is warned about', () => {
+  const warningsOf = (more: object): readonly string[] => resolveAny({ backends: [{ url: 'a.example', priority: 1, ...more }] }).warnings
+  assert.match(warningsOf({ headers: { 'openai-organization': 'org-1' } })[0] ?? '', /^Backend "a\.example" has openai-organization or openai-project among its headers, and no key/)
+  for (const key of [{ bearerToken: 'x' }, { query: { key: 'x' } }]) assert.deepEqual(warningsOf({ headers: { 'openai-project': 'p' }, ...key }), [])
+  assert.deepEqual(warningsOf({ headers: { 'openai-project': 'p', 'x-api-key': 'x' } }), [])
 })
 
 describe('updateOptions', () => {

@@ -157,5 +157,5 @@ test('register reads its file once, and each option in it once', async (t) => {
   assert.deepEqual({ code, stderr }, { code: 0, stderr: '' })
   const reads = JSON.parse(stdout) as Record<string, number>
   // Where a secret may name an environment variable is looked at before, to put the value there.
-  assert.deepEqual(reads, { 'the file': 1, 'backends': 3, 'backend.apiKey': 2, 'backend.bearerToken': 1, 'backend.url': 1, 'backend.priority': 1, 'backend.name': 1, 'backend.weight': 1, 'maxWaitMs': 1, 'logger': 1 })
+  assert.deepEqual(reads, { 'the file': 1, 'backends': 3, 'backend.apiKey': 2, 'backend.bearerToken': 1, 'backend.headers': 1, 'backend.query': 1, 'backend.url': 1, 'backend.priority': 1, 'backend.name': 1, 'backend.weight': 1, 'maxWaitMs': 1, 'logger': 1 })
 })

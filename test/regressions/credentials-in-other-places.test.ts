@@ -185,6 +185,12 @@ describe('of a WebSocket\'s subprotocols', () => {
     assert.equal(await open(t, ['realtime', 'openai-beta.realtime-v1']), 'realtime, openai-beta.realtime-v1')
   })
 
+  test('it goes where the backend\'s own is of another kind, and with it what names the caller\'s account', async (t) => {
+    const protocols = ['realtime', `openai-insecure-api-key.${THEIRS}`, `openai-organization.${THEIRS}`, `openai-project.${THEIRS}`]
+    assert.equal(await open(t, protocols, { headers: { 'ocp-apim-subscription-key': 'ours' } }), 'realtime')
+    assert.equal(await open(t, protocols), 'realtime, openai-insecure-api-key.ours')
+  })
+
   test('it stays where the backend has none of its own', async (t) => {
     assert.equal(await open(t, ['realtime', `openai-insecure-api-key.${THEIRS}`], {}), `realtime, openai-insecure-api-key.${THEIRS}`)
   })

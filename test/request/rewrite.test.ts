@@ -120,6 +120,16 @@ describe('the caller\'s credential, once the backend has its own', () => {
     assert.deepEqual(rewrite('/x', withKey, { query: { 'api-key': 'theirs', 'Subscription-Key': 'theirs', a: 1 } }).query, { a: 1 })
   })
 
+  test('is in neither where the backend\'s own is in its query or headers', () => {
+    for (const own of [{ query: [['code', 'ours']] }, { headers: [['x-functions-key', 'ours']] }] as const) {
+      const backend = destination({ ...own, ownsCredential: true })
+      const { path, headers, maxRedirections } = rewrite('/x?key=theirs&Code=theirs&a=1', backend, { headers: { authorization: 'theirs', 'X-Functions-Key': 'theirs' }, maxRedirections: 5 })
+      assert.doesNotMatch(`${path} ${JSON.stringify(headers)}`, /theirs/)
+      assert.match(`${path} ${JSON.stringify(headers)}`, /a=1.*ours|ours.*a=1/)
+      assert.equal(maxRedirections, 0)
+    }
+  })
+
   test('follows no redirect, whatever the caller has asked for', () => {
     assert.equal(rewrite('/x', withKey, { maxRedirections: 5 }).maxRedirections, 0)
     assert.equal(rewrite('/x', destination(), { maxRedirections: 5 }).maxRedirections, 5)
@@ -132,9 +142,9 @@ describe('the caller\'s credential, once the backend has its own', () => {
     assert.deepEqual(rewrite('/x', destination(), { query: { 'api-key': 'theirs' } }).query, { 'api-key': 'theirs' })
   })
 
-  test('stays where no value is there to take its place', () => {
+  test('goes also where no value is there to take its place', () => {
     const opts = deepFreeze({ origin: 'https://east.example', path: '/openai/x', method: 'POST' as const, headers: { 'api-key': 'theirs' } })
-    assert.deepEqual(new OutgoingRequest(opts, readRoute('/x'), options).make(withKey, undefined, false).headers, { 'api-key': 'theirs' })
+    assert.deepEqual(new OutgoingRequest(opts, readRoute('/x'), options).make(withKey, undefined, false).headers, [])
   })
 
   test('stays also if a value is there that no header is named for', () => {

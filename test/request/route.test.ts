@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import type { DispatchOptions } from '../../src/request/undici.js'
-import { isStateful, UrlMatcher } from '../../src/request/route.js'
+import { isGenerating, isStateful, readRoute, UrlMatcher } from '../../src/request/route.js'
 import { SEED } from '../support/seed.js'
 
 const createMatcher = (): UrlMatcher => new UrlMatcher([
@@ -124,14 +124,19 @@ test('what one URL says is never taken for what another one says', () => {
 
 test('a path tells the deployment, and whether it must not move', () => {
   const opts = (path: string) => ({ origin: 'https://east.example', path, method: 'POST' }) as DispatchOptions
-  assert.deepEqual(createMatcher().match(opts('/openai/deployments/my%20gpt/x?y')), { rest: '/deployments/my%20gpt/x?y', isStateful: false, deployment: { name: 'my gpt', start: 13, end: 21 }, mayHoldKey: false })
-  assert.deepEqual(createMatcher().match(opts('/openai/v1/files')), { rest: '/files', isStateful: true, deployment: undefined, mayHoldKey: false })
+  assert.deepEqual(createMatcher().match(opts('/openai/deployments/my%20gpt/x?y')), { rest: '/deployments/my%20gpt/x?y', isStateful: false, isGenerating: false, kind: 'model', deployment: { name: 'my gpt', start: 13, end: 21 }, queryName: undefined, mayHoldKey: false })
+  assert.deepEqual(createMatcher().match(opts('/openai/v1/files')), { rest: '/files', isStateful: true, isGenerating: false, kind: 'model', deployment: undefined, queryName: undefined, mayHoldKey: false })
 })
 
 describe('what lives on one backend is stateful', () => {
   const stateful = [
     '/files', '/files/file-1/content', '/openai/files?api-version=1', '/openai/v1/batches', '/v1/threads/t/runs', '/uploads', '/assistants',
     '/vector_stores/vs', '/fine_tuning/jobs', '/evals', '/containers', '/conversations', '/openai/responses/resp_1', '/responses/resp_1/input_items?x',
+    '/responses/resp_1/cancel', '/responses/compact/x', '/responses/compacted', '/responses/input_tokens_1', '/v1/responses/input_tokens/x',
+    '/containers/cntr_1/files/cfile_1/content', '/skills', '/skills/skill_1', '/openai/v1/skills/skill_1/versions?limit=2', '/chatkit/sessions', '/chatkit/threads/cthr_1/items',
+    '/videos/video_1', '/videos/video_1/content?variant=thumbnail', '/v1/videos/video_1/remix', '/openai/v1/video/generations/jobs/task_1', '/video/generations/gen_1/content/video',
+    '/realtime/calls/rtc_1/accept', '/v1/realtime/calls/rtc_1', '/chat/completions/chatcmpl_1', '/openai/v1/chat/completions/chatcmpl_1/messages?limit=1',
+    '/audio/voices', '/audio/voice_consents/cons_1',
   ]
   for (const rest of stateful) test(rest, () => { assert.equal(isStateful(rest), true) })
 })
@@ -140,7 +145,62 @@ describe('what can be answered anywhere is not', () => {
   const stateless = [
     '', '/', '?x', '/responses', '/responses/', '/responses?api-version=preview', '/responses/?x', '/openai/responses?api-version=2025-04-01-preview', '/openai/v1/responses?x',
     '/chat/completions', '/something/1', '/openai/deployments/files/chat/completions', '/deployments/files/images/edits', '/audio/transcriptions', '/filesystem', '/openai?files', '/v1?batches', '/openai/v1',
-    '?/files',
+    '?/files', '/responses/compact', '/responses/compact/', '/responses/compact?x', '/openai/v1/responses/input_tokens/?x', '/v1/responses/input_tokens',
+    '/videos', '/videos/', '/v1/videos?x', '/openai/v1/video/generations/jobs?api-version=preview', '/chat/completions/', '/chat/completions?a=/b', '/realtime', '/realtime?model=x',
+    '/realtime/client_secrets', '/realtime/calls', '/realtime/calls/?x', '/realtime/sessions', '/audio/speech', '/models/files', '/skillset', '/chatkits', '/video',
   ]
   for (const rest of stateless) test(rest === '' ? 'nothing after the base' : rest, () => { assert.equal(isStateful(rest), false) })
+})
+
+describe('what makes something is a POST', () => {
+  const words = [
+    '/responses', '/responses/compact', '/responses/input_tokens', '/chat/completions', '/completions', '/embeddings', '/moderations', '/images/generations', '/images/edits',
+    '/images/variations', '/audio/speech', '/audio/transcriptions', '/audio/translations', '/videos',
+  ]
+  for (const word of words) {
+    test(`to ${word}, wherever the root of the API is`, () => {
+      for (const rest of [word, `/v1${word}`, `/openai/v1${word}`, `/openai${word}?api-version=1`, `/deployments/gpt-4o${word}`, `/openai/deployments/my%20gpt${word}?api-version=1`, `${word}?x=/y`]) {
+        assert.equal(isGenerating('POST', rest), true, rest)
+        assert.equal(isGenerating('GET', rest), false, rest)
+        assert.equal(readRoute(rest).isGenerating, true, rest)
+        assert.notEqual(readRoute(rest).kind, 'outside', rest)
+      }
+    })
+  }
+
+  const others = [
+    '', '/', '/files', '/batches', '/models', '/models/responses', '/responses/resp_1', '/responses/resp_1/cancel', '/chat/completions/chatcmpl_1', '/chat', '/chat/completion', '/embedding', '/images', '/audio',
+    '/realtime/calls', '/deployments/embeddings', '/deployments//embeddings', '/x/embeddings', '/?x=/embeddings', '/organization/usage/embeddings', '/traces/ingest', '/threads/t/runs',
+  ]
+  for (const rest of others) test(`not to ${rest === '' ? 'the base' : rest}`, () => { assert.equal(isGenerating('POST', rest), false) })
+})
+
+describe('what every key may ask for', () => {
+  const yes = ['/responses', '/v1/responses/', '/openai/v1/chat/completions?x', '/deployments/a/chat/completions', '/openai/deployments/a/embeddings?api-version=1', '/embeddings']
+  for (const rest of yes) test(rest, () => { assert.equal(readRoute(rest).kind, 'core') })
+  const no = ['/responses/resp_1', '/responses/compact', '/chat/completions/c', '/completions', '/images/generations', '/audio/speech', '/moderations', '/models', '/files', '/realtime', '/traces/ingest', '']
+  for (const rest of no) test(`not ${rest === '' ? 'the base' : rest}`, () => { assert.notEqual(readRoute(rest).kind, 'core') })
+})
+
+describe('the API of models', () => {
+  const yes = [
+    '/models', '/v1/models/gpt-4o', '/openai/models?api-version=1', '/openai/v1/files/f', '/batches', '/realtime', '/realtime/client_secrets', '/openai/realtime?deployment=a', '/skills', '/chatkit/sessions',
+    '/deployments/a/anything', '/video/generations/jobs', '/vector_stores/vs/search', '/chat/completions/c',
+  ]
+  for (const rest of yes) test(rest, () => { assert.notEqual(readRoute(rest).kind, 'outside') })
+  const no = ['', '/', '/v1', '/openai', '/traces/ingest', '/v1/traces/ingest', '/organization/projects', '/v1/organization/admin_api_keys', '/modelsx', '/filesystem', '/dashboard/billing', '?x=/models']
+  for (const rest of no) test(`not ${rest === '' ? 'the base' : rest}`, () => { assert.equal(readRoute(rest).kind, 'outside') })
+})
+
+test('a query names a deployment, else a model: for upgrades, which have no body', () => {
+  const nameIn = (rest: string): string | undefined => {
+    const { queryName } = readRoute(rest)
+    return queryName === undefined ? undefined : `${queryName.name}|${rest.slice(queryName.start, queryName.end)}`
+  }
+  assert.equal(nameIn('/realtime?model=gpt-realtime'), 'gpt-realtime|gpt-realtime')
+  assert.equal(nameIn('/realtime?api-version=1&model=a&deployment=my%20gpt&x'), 'my gpt|my%20gpt')
+  assert.equal(nameIn('/realtime?m%6fdel=a+b&model=c'), 'a b|a+b')
+  for (const rest of ['/realtime', '/realtime?', '/realtime?model', '/realtime?model=', '/realtime?models=a&xmodel=b', '/realtime/model=a', '/realtime?x=model=a', `/realtime?model=${'x'.repeat(257)}`]) {
+    assert.equal(nameIn(rest), undefined, rest)
+  }
 })

@@ -1,7 +1,9 @@
 // What a request is throttled under: Azure limits a deployment, which is in the path; OpenAI a model, which is in the body.
 import assert from 'node:assert/strict'
+import { Readable } from 'node:stream'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
+import type { DispatchOptions } from '../../src/request/undici.js'
 import { anyText } from '../support/core-arbitraries.js'
 import { SEED } from '../support/seed.js'
 import { EAST, Scene } from '../support/scene.js'
@@ -40,6 +42,9 @@ describe('what a request is throttled under', () => {
     ['the model in bytes', '/responses', Buffer.from('{"model":"gpt-4o"}'), 'gpt-4o'],
     ['nothing in a body that is no JSON', '/responses', 'model=gpt-4o', ''],
     ['nothing in a body that is not in hand', '/responses', new Blob(['{"model":"gpt-4o"}']), ''],
+    ['the model in a body behind a byte order mark', '/responses', Buffer.from('\ufeff {"model":"gpt-4o"}'), 'gpt-4o'],
+    ['nothing in a body of nothing but a byte order mark', '/responses', Buffer.from('\ufeff'), ''],
+    ['no model in the query of what is no upgrade', '/realtime/calls?model=gpt-realtime', 'v=0', ''],
     ['nothing without a body', '/models', null, ''],
   ]
   for (const [what, rest, body, scope] of requests) test(`${what}: ${rest}`, () => { assert.equal(scopeOf(rest, body), scope) })
@@ -95,13 +100,52 @@ describe('the model in a body', () => {
     ]) assert.equal(model(text), '', text)
   })
 
-  test('is found when it begins within 64 KiB, and not when it comes later', () => {
-    const pad = (length: number): string => `{"x":"${'y'.repeat(length)}","model":"a"}`
-    const overhead = pad(0).length - 1
-    assert.equal(model(pad(SCAN_BYTES - overhead)), 'a')
-    assert.equal(model(pad(SCAN_BYTES - overhead + 1)), '')
-    assert.equal(model(pad(10 * SCAN_BYTES)), '')
+  test('is found within 64 KiB of either end, and not in the midst of a longer body', () => {
+    const pad = (before: number, after: number): string => `{"x":"${'y'.repeat(before)}","model":"a","z":"${'y'.repeat(after)}"}`
+    const [start, end] = ['{"x":"","model":"a"'.length, ',"model":"a","z":""}'.length]
+    assert.equal(model(pad(SCAN_BYTES - start, 10 * SCAN_BYTES)), 'a')
+    assert.equal(model(pad(SCAN_BYTES - start + 1, 10 * SCAN_BYTES)), '')
+    assert.equal(model(pad(10 * SCAN_BYTES, SCAN_BYTES - end)), 'a')
+    // Its key's opening quote is the first byte that is seen then: it might be the end of an escape.
+    assert.equal(model(pad(10 * SCAN_BYTES, SCAN_BYTES - end + 1)), '')
+    assert.equal(model(pad(10 * SCAN_BYTES, 10 * SCAN_BYTES)), '')
     assert.equal(model(`{"model":"a","x":"${'y'.repeat(10 * SCAN_BYTES)}"}`), 'a')
+  })
+
+  test('is found behind a long prompt that says anything at all, read from the end', () => {
+    const key = fc.oneof(fc.constantFrom('model', 'messages', 'Model', 'mode', 'mod\\u0065l'), anyText(6))
+    const value = fc.oneof(fc.jsonValue({ maxDepth: 3 }), fc.constantFrom<unknown>('gpt-4o', '"model":"x"', '","model":"x', { model: 'nested' }, [{ model: 'nested' }], '\\', '\\"', '\\\\', 1.5e-7, true, null))
+    const space = fc.constantFrom(undefined, 1, '\t', '\n')
+    const padding = fc.constantFrom('y', '"', '\\', '\\"', '{"model":"z"},', '"}', 'é')
+    fc.assert(fc.property(fc.dictionary(key, value, { noNullPrototype: true }), space, padding, fc.nat(9), (object, indent, pad, shift) => {
+      const text = JSON.stringify({ before: 'x'.repeat(shift) + pad.repeat(2 * SCAN_BYTES / pad.length), ...object }, undefined, indent)
+      const { model: given } = JSON.parse(text) as { model?: unknown }
+      const expected = typeof given === 'string' ? given : ''
+      if (/^[ -~]*$/.test(expected) && expected.length <= KEPT) assert.equal(model(text), expected, text.slice(-300))
+    }), { seed: SEED, numRuns: 300 })
+  })
+
+  test('is not guessed where the end of a body does not tell', () => {
+    const long = 'y'.repeat(2 * SCAN_BYTES)
+    for (const text of [
+      // Within a string, an object or a list that began before what is looked at.
+      `{"x":"${long}\",\"model\":\"b\"}"}`, `{"x":{"y":"${long}","model":"b"}}`, `{"x":[{"y":"${long}","model":"b"}]}`, `{"x":["${long}",{"model":"b"}],"z":{"model":"c"}}`,
+      // Cut off, or no object.
+      `{"x":"${long}","model":"b"`, `{"x":"${long}","model":"b"}]`, `["${long}","model":"b"}`, `{"x":"${long}","model":"b"},`, `{"x":"${long}","model":1}`, `{"x":"${long}","model":"${'m'.repeat(257)}"}`,
+      `{"x":"${long}" "model" "b"}`, `{"x":"${long}",model:"b"}`, `{"${long}`, `{"x":${'1'.repeat(2 * SCAN_BYTES)}}`, `{"x":"${long}",}`, `{"x":"${long}","model":}`,
+    ]) assert.equal(model(text), '', text.slice(-60))
+    assert.equal(model(`{"x":"${long}","model":"a","z":{"model":"b"}, "n" : -1.5e3 ,"t":true , "l":[ "]", {} ] }\n`), 'a')
+    // An escape whose beginning is not seen: the quote may be part of the string.
+    for (let cut = 0; cut < 24; cut++) assert.equal(model(`{"x":"${long}${'\\\\'.repeat(12)}","z":"${'z'.repeat(SCAN_BYTES - 30 + cut)}"}`), '')
+  })
+
+  test('is looked for in all of a body where some backend goes by models', () => {
+    const long = 'y'.repeat(2 * SCAN_BYTES)
+    const text = `{"x":"${long}","model":"gpt-4o","z":"${long}"}`
+    assert.equal(model(text), '')
+    assert.equal(rename(text, 'gpt-4o', 'renamed')?.toString(), text.replace('gpt-4o', 'renamed'))
+    assert.equal(rename(`{"x":"é${long}","model":"gpt-4o"}`, 'gpt-4o', 'renamed')?.toString(), `{"x":"é${long}","model":"renamed"}`)
+    assert.equal(rename(`\ufeff{"model":"gpt-4o"}`, 'gpt-4o', 'renamed')?.toString(), `\ufeff{"model":"renamed"}`)
   })
 
   test('is told apart from the one before it, however it was written', () => {
@@ -148,7 +192,11 @@ describe('the model in a body', () => {
   test('takes the time of one pass in 64 KiB of nothing but quotes and backslashes', () => {
     // A quadratic scan would need some 10^9 steps.
     const started = process.cpuUsage().user
-    for (const text of ['\\"', '"', '\\', '["', '{']) model(`{"x":"${text.repeat(SCAN_BYTES)}`)
+    for (const text of ['\\"', '"', '\\', '["', '{']) {
+      model(`{"x":"${text.repeat(SCAN_BYTES)}`)
+      model(`{"x":"${text.repeat(2 * SCAN_BYTES)}"}`)
+      model(`{"x":${text.repeat(2 * SCAN_BYTES)}}`)
+    }
     assert.ok(process.cpuUsage().user - started < 1_000_000)
   })
 })
@@ -186,5 +234,124 @@ describe('the body for a backend with another name for the model', () => {
     assert.equal(sent(binary), binary)
     assert.equal(sent('text'), 'text')
     assert.equal(sent('{"model":"gpt-4o"}', { backends: [{ name: 'east', url: EAST, priority: 1, models: { 'gpt-4o': 'x' } }] }), '{"model":"x"}')
+  })
+})
+
+describe('an upgrade, which has no body', () => {
+  const renaming = { backends: [{ name: 'east', url: EAST, priority: 1, models: { 'gpt-realtime': 'rt east' } }] }
+  const upgrade = { path: '/openai/realtime?model=gpt-realtime&x=%20', method: 'GET', upgrade: 'websocket', body: null } as const
+
+  test('is throttled under the deployment, else the model, of its query', () => {
+    const scopes = (opts: object): string[] => {
+      const it = new Scene('old', 'old')
+      it.send({ ...upgrade, ...opts })
+      return it.backend('east').scopes.map(({ scope }) => scope)
+    }
+    assert.deepEqual(scopes({}), ['gpt-realtime'])
+    assert.deepEqual(scopes({ path: '/openai/realtime?model=a&deployment=b' }), ['b'])
+    assert.deepEqual(scopes({ path: '/openai/deployments/c/realtime?model=a' }), ['c'])
+    assert.deepEqual(scopes({ path: '/openai/realtime', query: { model: 'a', deployment: 'b' } }), ['b'])
+    assert.deepEqual(scopes({ path: '/openai/realtime', query: { model: ['a'], deployment: '' } }), [''])
+    assert.deepEqual(scopes({ path: '/openai/realtime' }), [''])
+    assert.deepEqual(scopes({ upgrade: null }), [''])
+  })
+
+  test('is asked for by the backend\'s own name', () => {
+    const it = new Scene('old', 'old', renaming)
+    it.send(upgrade)
+    assert.equal(it.inner.last.opts.path, '/openai/realtime?model=rt%20east&x=%20')
+    const query = Object.freeze({ model: 'gpt-realtime', other: 'gpt-realtime', deployment: 'x' })
+    it.send({ ...upgrade, path: '/openai/realtime', query })
+    assert.deepEqual(it.inner.last.opts.query, { model: 'rt east', other: 'gpt-realtime', deployment: 'x' })
+    it.send({ ...upgrade, upgrade: null })
+    assert.equal(it.inner.last.opts.path, upgrade.path, 'not where it is no upgrade')
+  })
+})
+
+describe('a form', () => {
+  const models = { backends: [{ name: 'east', url: EAST, priority: 1, models: { 'whisper-1': 'whisper-east' } }] }
+  const lines = (model: string, content = 'RIFF'): string => [
+    '--b', 'Content-Disposition: form-data; name="file"; filename="a"', '', content, '--b', 'Content-Disposition: form-data; name="model"', '', model, '--b--', '',
+  ].join('\r\n')
+  const type = { 'Content-Type': 'Multipart/Form-Data; Boundary="b"' }
+
+  test('as bytes or text: its field is the scope and is renamed, content-length with it', () => {
+    for (const body of [lines('whisper-1'), Buffer.from(lines('whisper-1'))]) {
+      const it = new Scene('old', 'old', models)
+      it.send({ path: '/openai/audio/transcriptions', body, headers: { ...type, 'content-length': String(body.length) } })
+      assert.equal(String(it.inner.last.opts.body), lines('whisper-east'))
+      assert.deepEqual(it.inner.last.headers, ['Content-Type', type['Content-Type'], 'content-length', String(body.length + 3)])
+      assert.deepEqual(it.backend('east').scopes.map(({ scope }) => scope), ['whisper-east'])
+    }
+  })
+
+  test('without its content-type is no form', () => {
+    const it = new Scene('old', 'old', models)
+    it.send({ path: '/openai/audio/transcriptions', body: lines('whisper-1') })
+    assert.equal(it.inner.last.opts.body, lines('whisper-1'))
+  })
+
+  test('a long one is read from both ends, and whole only where it has to be', () => {
+    const long = 'x\n'.repeat(2 * SCAN_BYTES)
+    const scope = (body: string, options = {}): string | undefined => {
+      const it = new Scene('old', 'old', options)
+      it.send({ path: '/openai/audio/transcriptions', body, headers: type })
+      return it.backend('east').scopes[0]?.scope
+    }
+    assert.equal(scope(lines('whisper-1', long)), 'whisper-1')
+    const between = `${lines('whisper-1', long).replace('--b--', '--b')}Content-Disposition: form-data; name="image"; filename="b"\r\n\r\n${long}\r\n--b--\r\n`
+    assert.equal(scope(between), '')
+    assert.equal(scope(between, models), 'whisper-east')
+  })
+
+  test('that undici will write is asked for its field, and another one is made of it', () => {
+    const form = new FormData()
+    form.append('file', new File(['RIFF'], 'a.wav', { type: 'audio/wav' }))
+    form.append('model', 'whisper-1')
+    form.append('language', 'en')
+    const it = new Scene('old', 'old', models)
+    it.send({ path: '/openai/audio/transcriptions', body: form })
+    const sent = it.inner.last.opts.body as FormData
+    assert.deepEqual([...sent.keys()], ['file', 'model', 'language'])
+    assert.deepEqual([sent.get('model'), sent.get('language'), (sent.get('file') as File).name, (sent.get('file') as File).type], ['whisper-east', 'en', 'a.wav', 'audio/wav'])
+    assert.equal(form.get('model'), 'whisper-1')
+    assert.deepEqual(it.backend('east').scopes.map(({ scope }) => scope), ['whisper-east'])
+    form.set('model', 'other')
+    it.send({ path: '/openai/audio/transcriptions', body: form })
+    assert.equal(it.inner.last.opts.body, form)
+    for (const model of [new File(['whisper-1'], 'model'), '', 'x'.repeat(257)]) {
+      form.set('model', model as string)
+      it.send({ path: '/openai/audio/transcriptions', body: form })
+      assert.equal(it.inner.last.opts.body, form)
+    }
+  })
+})
+
+describe('a model that cannot be seen', () => {
+  const models = { backends: [{ name: 'east', url: EAST, priority: 1, models: { 'gpt-4o': 'x' } }] }
+  const gzip = { body: Buffer.from([0x1f, 0x8b, 8, 0]), headers: { 'Content-Encoding': 'gzip' } }
+  const told = (options: object, ...sent: Partial<DispatchOptions>[]): string[] => {
+    const lines: string[] = []
+    const logger = { level: 'warn', error() {}, warn(_: object, line: string) { lines.push(line) }, info() {}, debug() {} }
+    const it = new Scene('old', 'old', { ...options, logger })
+    for (const opts of sent) it.send({ path: '/openai/responses', ...opts })
+    return lines
+  }
+
+  test('is told once, where some backend goes by models', () => {
+    assert.equal(told(models, gzip, gzip).length, 1)
+    assert.match(told(models, gzip)[0] ?? '', /content-encoding/)
+    assert.equal(told({ backends: [{ url: EAST, priority: 1, serves: ['gpt-4o'] }] }, gzip).length, 1)
+    assert.deepEqual(told({}, gzip), [])
+    assert.match(told(models, { body: Readable.from(['{"model":"gpt-4o"}']) })[0] ?? '', /stream/)
+    assert.match(told(models, { body: new Blob(['{"model":"gpt-4o"}']) })[0] ?? '', /Blob/)
+    assert.equal(told(models, gzip, { body: new Blob(['{}']) }).length, 2)
+  })
+
+  test('is no news where there is none, or none is expected', () => {
+    assert.deepEqual(told(models,
+      { body: '{"input":"x"}' }, { body: 'text' }, { body: null }, { ...gzip, path: '/openai/files' }, { ...gzip, path: '/openai/deployments/gpt-4o/embeddings' }, { ...gzip, method: 'PUT' },
+      { body: '{"model":"gpt-4o"}', headers: ['content-encoding', 'Identity'] }, { body: '{}', headers: { 'content-encoding': '' } },
+    ), [])
   })
 })

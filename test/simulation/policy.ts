@@ -55,6 +55,7 @@ class PoolPolicy implements PolicyInstance {
       case 'wait': return { queue: true }
       case 'reject': return { reject: answer.retryAfterMs }
       case 'surface': return { surface: true }
+      case 'unserved': throw new Error('every backend serves every model')
       case 'closed': throw new Error('the pool is closed')
     }
   }

@@ -152,7 +152,7 @@ const told: readonly Told[] = [
       answer(it, 401)
     },
     fields: { ...eastFields, scope: undefined, cooldownMs: 60_000, reason: 'misconfigured', tookMs: 0 },
-    message: 'Backend "east" refused its apiKey or bearerToken (401 or 403): please check it; out for 60000 ms',
+    message: 'Backend "east" refused its credential (401 or 403): please check it; out for 60000 ms',
   },
   {
     event: 'suspect-request', level: 'warn',

@@ -90,6 +90,16 @@ describe('where others are out, one that does not serve it is asked in no case',
     assert.equal(kit.acquire(request('other')).kind, 'reject', 'a is out for long, but does not serve it')
   })
 
+  test('where all that serve it have said that they do not have it: one of them once more, not the home', () => {
+    const kit = kitOf()
+    const first = kit.send(request('other'))
+    kit.pool.headers(first, 404, {}, kit.now)
+    kit.pool.conclude(first, 'missing', kit.now)
+    kit.settle(first, 'completed')
+    assert.equal(kit.send(request('other')).backend.name, 'b')
+    assert.equal(kit.send(request('gpt-4o')).backend.name, 'a')
+  })
+
   test('a request waits for those that serve it', () => {
     const kit = kitOf({ maxWaitMs: 10_000 })
     kit.throttle('other', 1_000)

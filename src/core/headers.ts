@@ -217,6 +217,15 @@ export function readDuration(value: HeaderValue | undefined): number {
   return ms
 }
 
+/** All values of a header, in order, as texts. For what is read of few answers. @param name in lower case */
+export function readTexts(headers: ResponseHeaders, name: string): string[] {
+  const values: (HeaderValue | undefined)[] = []
+  if (isRaw(headers)) {
+    for (let at = 0; at + 1 < headers.length; at += 2) if (readText(headers[at]).toLowerCase() === name) values.push(headers[at + 1])
+  } else values.push(headers[name])
+  return values.flatMap((value) => (Array.isArray(value) ? value : [value])).map(readText)
+}
+
 /** As text, white space around it removed; `''` when there is none, or too much of it. */
 export function readText(value: HeaderValue | undefined): string {
   const text = firstOf(value)

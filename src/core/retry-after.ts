@@ -1,8 +1,8 @@
 /**
- * A backend that refuses says in one of seven headers when to come back, in one of five notations: which of them to believe,
+ * A backend that refuses says in one of seven headers when to come back, in one of several notations: which of them to believe,
  * and how to read it.
  */
-import { HeaderReader, readDuration, readNumber, readText, type HeaderValue } from './headers.js'
+import { HeaderReader, readDuration, readNumber, readTexts, type HeaderValue } from './headers.js'
 import type { CooldownSource, ResponseHeaders, System } from './types.js'
 
 /** How long an answer asks to be left alone, and which header said so. */
@@ -25,8 +25,9 @@ const ABSURD_MS = 365 * 24 * 3_600_000
 
 /**
  * Reads how long an answer asks to be left alone: `retry-after-ms`, `x-ms-retry-after-ms`, `retry-after` (seconds, also
- * with a fraction, or a date: RFC 9110 section 10.2.3), then `x-ratelimit-reset-*` of the limits whose `remaining` is 0,
- * the longer where both are. Negative, empty, past, absurd and unreadable values count as absent. Never throws.
+ * with a fraction or a unit, or a date: RFC 9110 section 10.2.3), then `x-ratelimit-reset-*` of the limits whose `remaining` is 0,
+ * the longer where both are. Of a header that is repeated, or has a list, the longest counts. A date is compared with the answer's
+ * own `date`, for our clock may be wrong. Negative, empty, past, absurd and unreadable values count as absent. Never throws.
  *
  * @returns `undefined` when no header says anything.
  */
@@ -34,9 +35,9 @@ export function readRetryAfter(headers: ResponseHeaders, system: Pick<System, 'w
   const values = reader.read(headers)
   if (values === undefined) return undefined
   const [exactMs, azureMs, seconds, remainingRequests, resetRequests, remainingTokens, resetTokens] = values
-  return toHint(readNumber(exactMs), 'retry-after-ms')
-    ?? toHint(readNumber(azureMs), 'x-ms-retry-after-ms')
-    ?? toHint(readSecondsOrDate(seconds, system), 'retry-after')
+  return longest(headers, exactMs, 'retry-after-ms', (text) => readSpan(text, 1))
+    ?? longest(headers, azureMs, 'x-ms-retry-after-ms', (text) => readSpan(text, 1))
+    ?? longest(headers, seconds, 'retry-after', (text) => readSecondsOrDate(text, headers, system))
     ?? longer(
       isUsedUp(remainingRequests) ? toHint(readDuration(resetRequests), 'x-ratelimit-reset-requests') : undefined,
       isUsedUp(remainingTokens) ? toHint(readDuration(resetTokens), 'x-ratelimit-reset-tokens') : undefined,
@@ -70,17 +71,52 @@ function longer(a: RetryHint | undefined, b: RetryHint | undefined): RetryHint |
   return b.ms > a.ms ? b : a
 }
 
-function readSecondsOrDate(value: HeaderValue | undefined, system: Pick<System, 'wallNow'>): number {
-  const seconds = readNumber(value)
-  return Number.isNaN(seconds) ? readDate(value, system) : seconds * 1_000
+/** Of all that a header says, the longest that makes sense. */
+function longest(headers: ResponseHeaders, first: HeaderValue | undefined, source: RetryHint['source'], read: (text: string) => number): RetryHint | undefined {
+  if (first === undefined) return undefined
+  let hint: RetryHint | undefined
+  for (const text of readTexts(headers, source)) for (const one of splitList(text)) hint = longer(hint, toHint(read(one), source))
+  return hint
 }
 
-/** The three forms of RFC 9110 section 5.6.7 begin with the day's name; `Date.parse` alone would take almost anything. */
-function readDate(value: HeaderValue | undefined, system: Pick<System, 'wallNow'>): number {
-  const text = readText(value)
-  if (!/^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)/.test(text)) return NaN
+/** A date has a comma of its own. */
+function splitList(text: string): string[] {
+  return isDate(text) ? [text] : text.split(/,\s+/)
+}
+
+/** The three forms of RFC 9110 section 5.6.7 begin with the day's name, ISO 8601 with the year; `Date.parse` alone would take almost anything. */
+function isDate(text: string): boolean {
+  return /^(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)|\d{4}-\d\d-\d\dT)/.test(text)
+}
+
+function readSecondsOrDate(text: string, headers: ResponseHeaders, system: Pick<System, 'wallNow'>): number {
+  if (!isDate(text)) return readSpan(text, 1_000)
+  const [said = ''] = readTexts(headers, 'date')
+  const now = isDate(said) ? readDate(said) : NaN
+  return readDate(text) - (Number.isNaN(now) ? system.wallNow() : now)
+}
+
+function readDate(text: string): number {
   // The form of asctime() names no zone and means GMT, where Date.parse would take local time.
-  return Date.parse(text.endsWith('GMT') ? text : `${text} GMT`) - system.wallNow()
+  const hasZone = /(?:GMT|[+-]\d\d:?\d\d|Z)$/.test(text)
+  return Date.parse(hasZone ? text : `${text}${text.includes('T') && !text.includes(' ') ? 'Z' : ' GMT'}`)
+}
+
+/** By the first letters of its name, in milliseconds; `m` alone are minutes. */
+const UNITS: readonly (readonly [RegExp, number])[] = [
+  [/^(?:ms|msecs?|millis|milliseconds?)$/, 1], [/^(?:s|secs?|seconds?)$/, 1_000], [/^(?:m|mins?|minutes?)$/, 60_000], [/^(?:h|hrs?|hours?)$/, 3_600_000],
+]
+
+/** `30`, `30s`, `30 seconds`, `1m30s` (Go) or `00:00:30` (.NET). @param unitMs of a number without a unit. NaN for anything else. */
+function readSpan(text: string, unitMs: number): number {
+  const number = readNumber(text)
+  if (!Number.isNaN(number)) return number * unitMs
+  const clock = /^(?:(\d{1,3}):)?(\d{1,3}):(\d{1,2}(?:\.\d+)?)$/.exec(text)
+  if (clock !== null) return ((Number(clock[1] ?? 0) * 60 + Number(clock[2])) * 60 + Number(clock[3])) * 1_000
+  const named = /^(\d{1,12}(?:\.\d{1,12})?) ?([a-z]{1,12})$/i.exec(text)
+  const unit = named?.[2]?.toLowerCase() ?? ''
+  const [, ms] = UNITS.find(([name]) => name.test(unit)) ?? []
+  return ms === undefined ? readDuration(text) : Number(named?.[1]) * ms
 }
 
 /** `-1` stands for "unknown" and is not "nothing left". */

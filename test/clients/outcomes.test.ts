@@ -405,7 +405,7 @@ describe('the caller gives up', () => {
     const done = failure(stream.done())
     const call = await east.next()
     call.head(200, { 'content-type': 'text/event-stream' })
-    call.write('data: {"choices":[{"delta":{"content":"Hel"}}]}\n\n')
+    await call.write('data: {"choices":[{"delta":{"content":"Hel"}}]}\n\n')
     await until(() => status()[0].successes === 1)
     assert.equal(status()[0].inFlight, 1)
     stream.abort()

@@ -19,7 +19,7 @@ const reset = (value: string): Record<string, string> => ({ 'x-ratelimit-remaini
 /** What is read of headers in every shape in which undici hands them over. */
 function readAll(headers: Readonly<Record<string, string>>): (number | undefined)[] {
   const shapes = [headers, ...(['buffers', 'strings', 'lists'] as const).map((kind) => asRaw(headers, kind))]
-  const parsedLists = Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, [value, '7']]))
+  const parsedLists = Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, [value, '']]))
   return [...shapes, parsedLists].map((shape) => read(shape)?.ms)
 }
 
@@ -54,6 +54,33 @@ describe('how long an answer asks to be left alone', () => {
     })
   }
 
+  const spans: [string, number][] = [
+    ['30s', 30_000], ['30 s', 30_000], ['30 seconds', 30_000], ['30sec', 30_000], ['1m30s', 90_000], ['2m', 120_000], ['1 min', 60_000], ['1h', 3_600_000],
+    ['500ms', 500], ['1.5s', 1_500], ['00:00:30', 30_000], ['00:01:30', 90_000], ['01:30', 90_000], ['00:00:00.250', 250],
+  ]
+  for (const [text, ms] of spans) {
+    test(`${text} in retry-after is ${ms} ms`, () => {
+      assert.deepEqual(read({ 'retry-after': text }), { ms, source: 'retry-after' })
+      assert.deepEqual(read(asRaw({ 'retry-after': text }, 'buffers')), { ms, source: 'retry-after' })
+    })
+  }
+
+  test('a number without a unit is milliseconds where the header says so, and a unit counts everywhere', () => {
+    assert.equal(read({ 'retry-after-ms': '2s' })?.ms, 2_000)
+    assert.equal(read({ 'x-ms-retry-after-ms': '250 ms' })?.ms, 250)
+  })
+
+  test('a date is compared with the answer\'s own, since our clock may be wrong', () => {
+    const date = 'Wed, 09 Nov 1994 08:54:00 GMT' // five minutes ahead of ours
+    for (const until of ['Wed, 09 Nov 1994 08:54:30 GMT', 'Wed Nov  9 08:54:30 1994', '1994-11-09T08:54:30Z', '1994-11-09T09:54:30.000+01:00', '1994-11-09T08:54:30']) {
+      assert.equal(read({ 'retry-after': until, date })?.ms, 30_000, until)
+      assert.equal(read(['Date', date, 'Retry-After', until])?.ms, 30_000, until)
+    }
+    assert.equal(read({ 'retry-after': date, date })?.ms, 0)
+    assert.equal(read({ 'retry-after': date, date: 'now' })?.ms, 300_000, 'one that cannot be read is none')
+    assert.equal(read({ 'retry-after': 'Wed, 09 Nov 1994 08:49:30 GMT', date }), undefined, 'past')
+  })
+
   test('the exact headers are trusted before the coarse ones, and those before a limit\'s reset', () => {
     const headers: Record<string, string> = {
       'x-ratelimit-remaining-tokens': '0', 'x-ratelimit-reset-tokens': '4s', 'retry-after': '3', 'x-ms-retry-after-ms': '2', 'retry-after-ms': '1',
@@ -80,7 +107,7 @@ describe('how long an answer asks to be left alone', () => {
 
   test('what makes no sense counts as absent, and the next source is asked', () => {
     const nonsense = [
-      '', ' ', '-1', '-0.5', 'NaN', 'Infinity', '1e3', '0x10', '1.', '.5', '5, 5', 'soon', '31536001', '9'.repeat(60), '9'.repeat(65),
+      '', ' ', '-1', '-0.5', 'NaN', 'Infinity', '1e3', '0x10', '1.', '.5', '5,5', 'soon', '5 parsecs', ':30', '1:2:3:4', '31536001', '9'.repeat(60), '9'.repeat(65),
 'Mon, garbage', 'about Wed, 09 Nov 1994 08:49:37 GMT', 'Tue, 08 Nov 1994 08:49:37 GMT', 'Wed, 09 Nov 2094 08:49:37 GMT', '09 Nov 1994 08:49:37 GMT',
     ]
     for (const value of nonsense) {
@@ -170,10 +197,11 @@ describe('how long an answer asks to be left alone', () => {
     }
   })
 
-  test('of a repeated header the first value counts, in every shape', () => {
+  test('of a repeated header, or a list in one, the longest counts, in every shape', () => {
     for (const headers of [
       { 'retry-after': ['1', '2'] }, ['retry-after', '1', 'retry-after', '2'], [Buffer.from('retry-after'), [Buffer.from('1'), Buffer.from('2')]],
-    ]) assert.equal(read(headers)?.ms, 1_000)
+      { 'retry-after': '1, 2' }, { 'retry-after': '2, soon, 1' }, ['Retry-After', '2, 1'],
+    ]) assert.equal(read(headers)?.ms, 2_000)
     assert.equal(read({ 'retry-after': [] }), undefined)
   })
 

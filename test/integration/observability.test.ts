@@ -240,14 +240,14 @@ describe('status', () => {
     assert.deepEqual([status()[0].inFlight, status()[0].lastLatencyMs], [1, undefined])
     balancer.system.advance(321)
     call.head(200, { 'content-type': 'text/event-stream' })
-    call.write('data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n')
+    await call.write('data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n')
     const chunks = await stream
     const [before] = status()
     assert.deepEqual([before.inFlight, before.lastLatencyMs, before.successes, before.scopes[0]?.inFlight], [1, 321, 1, 1])
     call.end('data: [DONE]\n\n')
-    let count = 0
-    for await (const _ of chunks) count++
-    assert.equal(count, 1)
+    const texts: unknown[] = []
+    for await (const chunk of chunks) texts.push(chunk.choices[0]?.delta.content)
+    assert.deepEqual(texts, ['Hi'])
     await until(() => status()[0].inFlight === 0)
     assert.equal(status()[0].scopes[0]?.inFlight, 0)
   })

@@ -2,13 +2,14 @@
  * What an answer says of the limits that it was measured against: Azure's utilization of provisioned throughput, and the
  * `x-ratelimit-*` headers of Azure and OpenAI. Read with every answer, so it allocates nothing.
  */
-import { HeaderReader, readDuration, readNumber, readPercent, type HeaderValue } from '../headers.js'
+import { HeaderReader, readDuration, readNumber, readPercent, readText, type HeaderValue } from '../headers.js'
 import type { ResponseHeaders } from '../types.js'
 
 const reader = new HeaderReader([
   'azure-openai-deployment-utilization',
   'x-ratelimit-limit-requests', 'x-ratelimit-remaining-requests', 'x-ratelimit-reset-requests',
   'x-ratelimit-limit-tokens', 'x-ratelimit-remaining-tokens', 'x-ratelimit-reset-tokens',
+  'x-ms-spillover-from-deployment', 'x-ms-is-spilled-over',
 ], (headers, values) => {
   values[0] = headers['azure-openai-deployment-utilization']
   values[1] = headers['x-ratelimit-limit-requests']
@@ -17,6 +18,8 @@ const reader = new HeaderReader([
   values[4] = headers['x-ratelimit-limit-tokens']
   values[5] = headers['x-ratelimit-remaining-tokens']
   values[6] = headers['x-ratelimit-reset-tokens']
+  values[7] = headers['x-ms-spillover-from-deployment']
+  values[8] = headers['x-ms-is-spilled-over']
 })
 
 const NOTHING: readonly undefined[] = []
@@ -52,6 +55,8 @@ export class LimiterSignals {
   readonly tokens = new BucketSignals()
   /** The answer says something of our quota. */
   isQuota = false
+  /** The deployment was full, and another one of the same resource has answered in its place (Azure OpenAI, spillover). */
+  isSpilled = false
 
   /** It tells how full a bucket is: a utilization, or all of limit, remaining and reset. */
   get tellsLevel(): boolean {
@@ -62,7 +67,7 @@ export class LimiterSignals {
   read(headers: ResponseHeaders): this {
     const values = reader.read(headers)
     // Most backends never say a word of limits: then there is nothing to read, and nothing left from before to clear.
-    if (values === undefined) return this.isQuota ? this.#fill(NOTHING) : this
+    if (values === undefined) return this.isQuota || this.isSpilled ? this.#fill(NOTHING) : this
     return this.#fill(values)
   }
 
@@ -70,6 +75,7 @@ export class LimiterSignals {
     this.utilization = readPercent(values[0]) / 100
     this.requests.fill(values[1], values[2], values[3])
     this.tokens.fill(values[4], values[5], values[6])
+    this.isSpilled = isSaid(values[7]) || isSaid(values[8])
     this.isQuota = this.utilization >= 0 || this.requests.remaining >= 0 || this.tokens.remaining >= 0
       || this.requests.resetMs >= 0 || this.tokens.resetMs >= 0
     return this
@@ -80,4 +86,8 @@ export class LimiterSignals {
     const { requests, tokens } = this
     return requests.remaining === 0 || (requests.resetMs >= 0 && !(tokens.resetMs >= 0))
   }
+}
+
+function isSaid(value: HeaderValue | undefined): boolean {
+  return value !== undefined && !/^(?:false|0)?$/i.test(readText(value))
 }

@@ -223,7 +223,7 @@ export function readTexts(headers: ResponseHeaders, name: string): string[] {
   if (isRaw(headers)) {
     for (let at = 0; at + 1 < headers.length; at += 2) if (readText(headers[at]).toLowerCase() === name) values.push(headers[at + 1])
   } else values.push(headers[name])
-  return values.flatMap((value) => (Array.isArray(value) ? value : [value])).map(readText)
+  return values.flatMap((value) => (value === undefined || typeof value === 'string' || value instanceof Uint8Array ? [value] : value)).map(readText)
 }
 
 /** As text, white space around it removed; `''` when there is none, or too much of it. */

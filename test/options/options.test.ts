@@ -42,6 +42,8 @@ describe('options that are left out', () => {
       latencyGuard: true,
       attemptTimeoutMs: undefined,
       deadlineMs: undefined,
+      streamGuard: 'output',
+      streamIdleMs: undefined,
       retryBudget: { ratio: 0.2, minPerSecond: 10 },
       probe: true,
       requestHeaders: false,

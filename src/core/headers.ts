@@ -219,11 +219,11 @@ export function readDuration(value: HeaderValue | undefined): number {
 
 /** All values of a header, in order, as texts. For what is read of few answers. @param name in lower case */
 export function readTexts(headers: ResponseHeaders, name: string): string[] {
-  const values: (HeaderValue | undefined)[] = []
-  if (isRaw(headers)) {
-    for (let at = 0; at + 1 < headers.length; at += 2) if (readText(headers[at]).toLowerCase() === name) values.push(headers[at + 1])
-  } else values.push(headers[name])
-  return values.flatMap((value) => (value === undefined || typeof value === 'string' || value instanceof Uint8Array ? [value] : value)).map(readText)
+  const values: HeaderValue[] = []
+  if (!isRaw(headers)) values.push(headers[name] ?? [])
+  // Bounded by the condition of the loop.
+  else for (let at = 0; at + 1 < headers.length; at += 2) if (readText(headers[at]).toLowerCase() === name) values.push(headers[at + 1]!)
+  return values.flatMap((value) => (typeof value === 'string' || value instanceof Uint8Array ? [readText(value)] : value.map(readText)))
 }
 
 /** As text, white space around it removed; `''` when there is none, or too much of it. */

@@ -240,7 +240,7 @@ function collectCandidates(
 
 /** Milliseconds until a backend that this request has tried is open to it again: only after a wait, when its cooldown or backoff is over. */
 function reopensIn(tried: Attempt, request: PoolRequest, canWait: boolean, now: number): number {
-  const reopensMs = tried.reopensAt! - now // written down with every attempt that was tried
+  const reopensMs = tried.setback!.reopensAt - now // written down with every attempt that was tried
   if (request.waitingSince !== undefined) return Math.max(0, reopensMs)
   if (canWait) return Math.max(AT_ONCE_MS, reopensMs)
   return tried.outcome === 'throttled' ? AT_ONCE_MS : Infinity

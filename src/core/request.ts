@@ -5,7 +5,7 @@
  */
 import type { Backend, ScopeState } from './backend.js'
 import type { Probing, Streak } from './health.js'
-import type { Pacer } from './pacing/pacer.js'
+import type { PacedAttempt, Pacer } from './pacing/pacer.js'
 import type { Undecided } from './slow-start.js'
 import type { BackendConfig, CooldownSource, OutcomeClass, OutReason, SurfaceReason } from './types.js'
 
@@ -101,11 +101,7 @@ export class Attempt implements Undecided {
   cost = 0
   sentRequests = 0
   sentTokens = 0
-  requestsCount = 0
-  tokensCount = 0
-  wentFullOfRequests = false
-  wentFullOfTokens = false
-  isTest = false
+  felt: PacedAttempt['felt'] = undefined
   // The slow start's own.
   isUndecided = false
   nextUndecided: Undecided | undefined = undefined

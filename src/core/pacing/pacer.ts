@@ -132,7 +132,7 @@ export class Pacer {
     attempt.cost = cost
     attempt.sentRequests = this.#sentRequests += 1
     attempt.sentTokens = this.#sentTokens += cost
-    if (this.#isBlank) return this.#history.send(cost, now)
+    if (this.#isBlank) return this.#history.sendUnread(cost, now)
     if (this.#requests.isKnown || this.#tokens.isKnown || this.feltMs(bodyBytes, now) > 0) attempt.felt = this.#feel(cost, bodyBytes, now)
     else this.#history.send(cost, now)
     this.#requestsBucket?.level.send(1, this.#random, now)

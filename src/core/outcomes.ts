@@ -7,7 +7,7 @@ import { Callers, type CallerReason } from './callers.js'
 import { classify, classifyInStream, isDelivered, isWrongOperation, mayBeThrottled, namesModel } from './classify.js'
 import { AVAILABLE, FAILURES_TO_EJECT, type Circumstances, type Condition, type Health, type HealthEvent, type Probing } from './health.js'
 import { Latency, sizeClassOf } from './latency.js'
-import { Attempt, type PoolListener, type PoolRequest } from './request.js'
+import { Attempt, Setback, type PoolListener, type PoolRequest } from './request.js'
 import { readRetryAfter, saysRoomIsLeft, type RetryHint } from './retry-after.js'
 import type { AnswerError, AttemptEnd, OutcomeClass, PoolConfig, ResponseHeaders, System } from './types.js'
 
@@ -251,9 +251,9 @@ export class Outcomes {
       this.#release(attempt, now)
       return
     }
-    attempt.wasUnconnected = end === 'connection' || end === 'resolver' || end === 'local'
     if (end === 'reset' && attempt.status === 0) target.resets++
     this.#count(attempt, end === 'credential' ? 'misconfigured' : 'failed', now)
+    if (end === 'connection' || end === 'resolver' || end === 'local') attempt.setback!.wasUnconnected = true // just counted
     const event = BACKEND_EVENTS[end]
     if (end === 'local') this.#release(attempt, now)
     else if (event === undefined || end === 'reset') this.#failed(attempt, attempt.status > 0 ? 'broken' : end, now)
@@ -307,7 +307,7 @@ export class Outcomes {
   #count(attempt: Attempt, outcome: OutcomeClass, now: number): void {
     const { request, target, scope } = attempt
     attempt.outcome = outcome
-    attempt.concludedAt = now
+    attempt.isConcluded = true
     request.lastOutcome = outcome
     if (outcome === 'success') {
       target.successes++
@@ -325,40 +325,41 @@ export class Outcomes {
     if (outcome === 'failed') request.failures++
     if (outcome === 'overlong') request.needsLarger = true
     if (outcome !== 'throttled') request.steps++
-    attempt.reopensAt = outcome === 'failed' ? now + REOPENS_AFTER_MS : now
+    attempt.setback = new Setback(now, outcome === 'failed' ? now + REOPENS_AFTER_MS : now)
   }
 
   /** A failure that may be the request's fault, the deployment's or the host's. */
   #failed(attempt: Attempt, evidence: number | string, now: number): void {
-    attempt.evidence = evidence
-    const twin = attempt.request.tried?.find((one) => one.evidence === evidence && one.target !== attempt.target)
-    if (twin === undefined) return this.#blame(attempt, now)
+    const setback = attempt.setback! // written down when it was counted
+    setback.evidence = evidence
+    const twin = attempt.request.tried?.find((one) => one.setback?.evidence === evidence && one.target !== attempt.target)
+    if (twin?.setback === undefined) return this.#blame(attempt, setback, now)
     // Two backends say the same: a caller must not be able to empty a pool with one poisonous prompt.
-    attempt.isSuspect = true
+    setback.isSuspect = true
     this.#release(attempt, now)
-    if (twin.isSuspect) return
-    twin.isSuspect = true
-    this.#takeBack(twin, now)
+    if (twin.setback.isSuspect) return
+    twin.setback.isSuspect = true
+    this.#takeBack(twin, twin.setback, now)
     if (this.#listener.hears('suspect-request')) this.#listener.tell('suspect-request', { attempt, evidence })
   }
 
-  #blame(attempt: Attempt, now: number): void {
+  #blame(attempt: Attempt, setback: Setback, now: number): void {
     const { target, scope } = attempt
-    if (attempt.evidence === 'reset') {
+    if (setback.evidence === 'reset') {
       this.#apply(attempt, target, 'unreachable', now)
-      attempt.targetStreak = target.streak
+      setback.targetStreak = target.streak
       return
     }
-    attempt.targetStreak = target.count('failed')
-    attempt.scopeStreak = scope.count('failed')
+    setback.targetStreak = target.count('failed')
+    setback.scopeStreak = scope.count('failed')
     this.#apply(attempt, scope, 'failed', now)
     const isOfBackend = target.failedOn(scope) || attempt.isProbe
-    if (isOfBackend) this.#change(target, undefined, 'failed', { ...this.#circumstances(now, attempt.isProbe, attempt.tookMs), failuresToEject: 1 })
+    if (isOfBackend) this.#change(target, undefined, 'failed', { ...this.#circumstances(now, attempt.isProbe, attempt.tookMs(now)), failuresToEject: 1 })
   }
 
-  #takeBack(attempt: Attempt, now: number): void {
-    const { target, scope, targetStreak, scopeStreak } = attempt
-    const kind = attempt.evidence === 'reset' ? 'outright' : 'failed'
+  #takeBack(attempt: Attempt, { evidence, targetStreak, scopeStreak }: Setback, now: number): void {
+    const { target, scope } = attempt
+    const kind = evidence === 'reset' ? 'outright' : 'failed'
     if (kind === 'failed') target.notFailedOn(scope)
     const wasOut = target.health.kind !== 'available'
     const wasScopeOut = scope.health.kind !== 'available'
@@ -379,7 +380,7 @@ export class Outcomes {
       this.#apply(attempt, target, 'success', now)
     }
     // It could be answered: those that failed it in the same way are at fault after all.
-    if (request.tried !== undefined) for (const one of request.tried) if (one.isSuspect) this.#blame(one, now)
+    if (request.tried !== undefined) for (const one of request.tried) if (one.setback?.isSuspect === true) this.#blame(one, one.setback, now)
   }
 
   /**
@@ -415,7 +416,7 @@ export class Outcomes {
 
   #apply(attempt: Attempt, condition: Backend | ScopeState, event: HealthEvent, now: number): void {
     const isScope = condition === attempt.scope
-    const circumstances = this.#circumstances(now, isScope ? attempt.isScopeProbe : attempt.isProbe, attempt.tookMs)
+    const circumstances = this.#circumstances(now, isScope ? attempt.isScopeProbe : attempt.isProbe, attempt.tookMs(now))
     this.#change(attempt.target, isScope ? attempt.scope : undefined, event, circumstances, attempt.error)
   }
 

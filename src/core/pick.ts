@@ -79,8 +79,8 @@ export class Picker {
       if (canWait && state.slowStart.waitMs(now) > 0) continue
       const { pacer } = state
       if (pacer !== undefined && (pacer.toldMs(request.bodyBytes, now) > 0 || pacer.feltMs(request.bodyBytes, now) > 0)) continue
-      const share = shareOf(state, request, ready, now)
-      if (ready.count === 1 || share >= 1 || this.#random() < share) return backend
+      const share = ready.count === 1 ? 1 : shareOf(state, request, ready, now)
+      if (share >= 1 || this.#random() < share) return backend
     }
     return undefined
   }
@@ -259,7 +259,7 @@ function collectCandidates(
 
 /** Milliseconds until a backend that this request has tried is open to it again: only after a wait, when its cooldown or backoff is over. */
 function reopensIn(tried: Attempt, request: PoolRequest, canWait: boolean, now: number): number {
-  const reopensMs = tried.reopensAt! - now // written down with every attempt that was tried
+  const reopensMs = tried.setback!.reopensAt - now // written down with every attempt that was tried
   if (request.waitingSince !== undefined) return Math.max(0, reopensMs)
   if (canWait) return Math.max(AT_ONCE_MS, reopensMs)
   return tried.outcome === 'throttled' ? AT_ONCE_MS : Infinity

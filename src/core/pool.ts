@@ -372,5 +372,5 @@ const RESETS_OF_THE_DEAD = 3
  */
 function isFree(request: PoolRequest, last: Attempt | undefined, scope: Scope, to: Backend | undefined): boolean {
   if (to?.health.kind !== 'available' || (scope.states[to.index]?.health ?? AVAILABLE).kind !== 'available') return false
-  return request.steps <= 1 || last?.wasUnconnected === true || (last?.evidence === 'reset' && last.target.resets >= RESETS_OF_THE_DEAD)
+  return request.steps <= 1 || last?.setback?.wasUnconnected === true || (last?.setback?.evidence === 'reset' && last.target.resets >= RESETS_OF_THE_DEAD)
 }

@@ -55,7 +55,6 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   /** Its place among the active requests; -1 when it is not under way. */
   slot = -1
   readonly callerHandler: AnyHandler
-  readonly system: System
   readonly #context: RequestContext
   readonly #inner: Inner
   readonly #request: OutgoingRequest
@@ -80,7 +79,6 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   constructor(context: RequestContext, inner: Inner, opts: DispatchOptions, route: Route, handler: AnyHandler) {
     super()
-    this.system = context.system
     this.#context = context
     this.#inner = inner
     this.#request = new OutgoingRequest(opts, route, context.current)
@@ -89,6 +87,10 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     this.callerHandler = handler
     this.#caller = adaptCaller(handler)
     this.#controller = new StableController(this)
+  }
+
+  get system(): System {
+    return this.#context.system
   }
 
   override get path(): PathKind {

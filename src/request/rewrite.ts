@@ -5,7 +5,7 @@
 import { isCredentialParameter } from '../core/credential-names.js'
 import { toScopeName } from '../core/scope-name.js'
 import type { BackendConfig } from '../core/types.js'
-import { isSingleUse, ReplayableBody } from './body.js'
+import { isSingleUse, ReadyBody, RecordedBody, type ReplayableBody } from './body.js'
 import { collectCredentials, findHeader, flattenHeaders, HAS_HINTS, readContentLength, rewriteHeaders, scanHeaders, type RequestHeaders } from './headers.js'
 import { readHints, type HintOptions, type Hints } from './hints.js'
 import { beginsSomething, findModel, type ModelSpan } from './read-body.js'
@@ -45,9 +45,7 @@ export class OutgoingRequest {
     this.found = scanHeaders(headers)
     this.hints = readHints(headers, (this.found & HAS_HINTS) !== 0, options)
     this.headers = this.hints.otherHeaders ?? headers
-    // Of a body in hand the length is known without.
-    const contentLength = isSingleUse(opts.body) ? readContentLength(this.headers) : undefined
-    this.body = ReplayableBody.of(opts.body, contentLength, options.maxReplayBytes)
+    this.body = isSingleUse(opts.body) ? new RecordedBody(opts.body, readContentLength(this.headers), options.maxReplayBytes) : new ReadyBody(opts.body)
   }
 
   /** What the request is throttled under: the deployment in its path, else the model in its body, or of an upgrade in its query, else `''`. */

@@ -17,7 +17,7 @@ import { BalancerClosedError } from '../errors.js'
 import type { ActiveRequests } from './active-requests.js'
 import { AttemptHandler, type AttemptOwner, type Blame } from './attempt.js'
 import { adaptCaller, Progress, StableController, type Caller } from './caller.js'
-import { FairTimer, isDeadlineError, makeDeadlineError, readSdkPatienceMs } from './clock.js'
+import { FairTimer, isDeadlineError, isSdkRetry, makeDeadlineError, readSdkPatienceMs } from './clock.js'
 import { answerIn, endOf, isCallersFault, isClosedConnection, toError, type ErrorAnswer } from './failure.js'
 import { ModernAttemptHandler } from './modern-attempt.js'
 import { hashCredential } from './headers.js'
@@ -93,6 +93,10 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   override get path(): PathKind {
     return this.#request.route.kind
+  }
+
+  override get isRepeat(): boolean {
+    return isSdkRetry(this.#request.headers)
   }
 
   override get callerKey(): string {

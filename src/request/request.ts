@@ -226,9 +226,10 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     const { pool } = this.#context
     pool.conclude(handler.attempt, outcome, now)
     if (this.#ended) return
-    if (this.pinned) return this.#goOn(handler, outcome, answer, pool.acquire(this, now))
     this.#request.body.rewind()
-    const next = this.#request.body.replayable ? pool.next(this, now) : undefined
+    // No other attempt can follow: nothing is read of it.
+    if (this.pinned || !this.#request.body.replayable) return this.#goOn(handler, outcome, answer, this.#acquireNext())
+    const next = pool.next(this, now)
     if (this.#ended) return next === undefined ? undefined : this.#giveBack(next)
     if (next === undefined) handler.hold(answer, lookAtError(answer.headers))
     else this.#leaveBehind(handler, answer, next)

@@ -381,10 +381,10 @@ export class AttemptHandler implements LegacyHandler, Steered {
   #lookAt(chunk: Buffer): void {
     const look = this.#look
     if (look === undefined) return
-    const before = look.waitMs
+    const { waitMs, stage } = look
     const verdict = look.write(chunk)
     if (verdict !== undefined) this.#conclude(verdict)
-    else if (look.waitMs !== before) this.#arm(look.waitMs)
+    else if (look.waitMs !== waitMs || look.stage !== stage) this.#arm(look.waitMs)
   }
 
   #conclude(verdict: Verdict): void {

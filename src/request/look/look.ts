@@ -44,6 +44,8 @@ export type Verdict =
 export interface Look {
   /** Milliseconds from now on until `expire` is due; undefined: never. Asked anew after every chunk; a new wait begins where it has changed. */
   readonly waitMs: number | undefined
+  /** A new wait begins also where this has changed: it may be as long as the one before. */
+  readonly stage?: unknown
   write(chunk: Buffer): Verdict | undefined
   /** The body has ended. */
   end(): Verdict
@@ -110,6 +112,9 @@ class SmallJsonLook implements Look {
   }
 }
 
+/** An error all the same. */
+const NO_REASON: AnswerError = Object.freeze({ code: undefined, type: undefined, param: undefined })
+
 /** An event stream, up to its first output. */
 class PreludeLook implements Look {
   readonly #encoding: string
@@ -130,6 +135,10 @@ class PreludeLook implements Look {
     const { state } = this.#prelude
     if (state === 'accepted' || state === 'failed') return ACCEPTED_MS
     return this.#bytes === 0 || this.#isBounded ? undefined : PRELUDE_MS
+  }
+
+  get stage(): unknown {
+    return this.#prelude.state
   }
 
   write(chunk: Buffer): Verdict | undefined {
@@ -157,16 +166,17 @@ class PreludeLook implements Look {
     this.#prelude.end()
     const { state } = this.#prelude
     if (state === 'output') return DELIVER
-    return state === 'error' ? this.#error() : { kind: 'failed', why: 'The event stream ended before any output.' }
+    return state === 'error' || state === 'failed' ? this.#error() : { kind: 'failed', why: 'The event stream ended before any output.' }
   }
 
   expire(): Verdict {
-    return this.#prelude.state === 'failed' ? { kind: 'failed', why: 'The service says that it failed, and not why.' } : DELIVER
+    return this.#prelude.state === 'failed' ? this.#error() : DELIVER
   }
 
+  /** With its reason, or without: then what it says is for people alone. */
   #error(): Verdict {
-    const { error, errorValue } = this.#prelude
-    return { kind: 'error', error, isTooLarge: isTooLarge(errorValue), value: errorValue }
+    const { error = NO_REASON, errorValue } = this.#prelude
+    return { kind: 'error', error, isTooLarge: isTooLarge(errorValue), value: errorValue ?? 'The service says that it failed, and not why.' }
   }
 }
 

@@ -1,5 +1,6 @@
 /** What an event stream says before its first output, as a user of the `openai` package meets it. */
 import assert from 'node:assert/strict'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { describe, test, type TestContext } from 'node:test'
 import { APIConnectionError, APIError, InternalServerError, RateLimitError, type OpenAI } from 'openai'
 import type { BackendOptions, BalancerOptions } from '../../src/options/index.js'
@@ -212,6 +213,15 @@ describe('a failure without a reason', () => {
   })
 })
 
+/** The events of responses that broke off. */
+function hearBroken (t: TestContext): unknown[] {
+  const told: unknown[] = []
+  const hear = (event: unknown): void => { told.push(event) }
+  subscribe('openai-priority-loadbalancer:broken', hear)
+  t.after(() => unsubscribe('openai-priority-loadbalancer:broken', hear))
+  return told
+}
+
 describe('a connection that dies', () => {
   test('after the headers of a stream, or in its prelude: the next backend answers', async (t) => {
     for (const text of ['', ': hello\n\n', AZURE_FIRST_CHUNK + ROLE_CHUNK]) {
@@ -238,26 +248,30 @@ describe('a connection that dies', () => {
     assert.equal(it.calls()[0], 2)
   })
 
-  test('in the body of JSON that is the caller\'s already: its error, counted, and the second in a row takes the scope out', async (t) => {
-    const it = await startEastAndWest(t)
-    it.east.always(async (call) => {
-      call.head(200, { 'content-type': 'application/json', 'content-length': '5000' })
-      await call.write('{"choices":[')
-      await turns(5)
-      call.reset()
+  for (const [where, text] of [['in the body', '{"choices":['], ['before the first byte', '']] as const) {
+    test(`${where} of JSON that is the caller's already: its error, counted, told as \`broken\`, and the second in a row takes the scope out`, async (t) => {
+      const told = hearBroken(t)
+      const it = await startEastAndWest(t)
+      it.east.always(async (call) => {
+        call.head(200, { 'content-type': 'application/json', 'content-length': '5000' })
+        if (text !== '') await call.write(text)
+        await turns(5)
+        call.reset()
+      })
+      for (let i = 1; i <= 2; i++) {
+        assertIsA(await failure(chat(it.client)), Error)
+        await until(() => it.status()[0].failures === i)
+      }
+      assert.deepEqual([it.calls(), told.length], [[2, 0], 2])
+      assert.equal(it.status()[0].scopes[0]?.state, 'ejected')
+      it.east.always(says('east'))
+      assert.equal(await chat(it.client), 'west')
     })
-    for (let i = 1; i <= 2; i++) {
-      assertIsA(await failure(chat(it.client)), Error)
-      await until(() => it.status()[0].failures === i)
-    }
-    assert.deepEqual(it.calls(), [2, 0])
-    assert.equal(it.status()[0].scopes[0]?.state, 'ejected')
-    it.east.always(says('east'))
-    assert.equal(await chat(it.client), 'west')
-  })
+  }
 
   test('in a stream after its first output: its error, counted, told as `broken`, never retried, and the second in a row takes the scope out', async (t) => {
     const broken: unknown[] = []
+    const told = hearBroken(t)
     const it = await start(t)
     it.east.always(async (call) => {
       await begins(ROLE_CHUNK + chatChunk({ content: 'Hel' }))(call)
@@ -270,6 +284,7 @@ describe('a connection that dies', () => {
       broken.push(it.status()[0].scopes[0]?.state)
     }
     assert.deepEqual(broken, ['available', 'ejected'])
+    assert.equal(told.length, 2)
     assert.deepEqual(it.calls(), [2, 0])
     assert.equal(await streamChat(it.client), 'west')
   })

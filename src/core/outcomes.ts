@@ -269,6 +269,7 @@ export class Outcomes {
     if (end === 'local') this.#release(attempt, now)
     else if (event === undefined || end === 'reset') this.#failed(attempt, attempt.status > 0 ? 'broken' : end, now)
     else this.#apply(attempt, target, event, now)
+    if (end === 'broken' && this.#listener.hears('broken')) this.#listener.tell('broken', { attempt })
   }
 
   /** Of a response that was the caller's. Each of its beginnings is a success, so what breaks off is counted by itself. */

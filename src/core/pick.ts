@@ -75,6 +75,7 @@ export class Picker {
       const backend = tiers.backends[position]! // drawn from them
       if (backend.declaredMs(request.bodyBytes, now) > 0 || callerOutMs(backend, request, now) > 0 || isPassedOver(backend, request)) continue
       if (state === undefined) return backend
+      if (isDoubtful(state, request)) continue
       state.admitDue(now)
       if (canWait && state.slowStart.waitMs(now) > 0) continue
       const { pacer } = state
@@ -101,7 +102,8 @@ export class Picker {
   #search(tiers: Tiers, scope: Scope, request: PoolRequest, canWait: boolean, now: number): Backend | Shortage {
     const ready = this.#readyOf(tiers, scope, now)
     const found = this.#candidates
-    collectCandidates(tiers, scope, request, canWait, this.probes, ready, found, now)
+    collectCandidates(tiers, scope, request, canWait, this.probes, true, ready, found, now)
+    if (found.count === 0 && found.isDoubtful) collectCandidates(tiers, scope, request, canWait, this.probes, false, ready, found, now)
     if (found.count > 0) return tiers.backends[found.draw(this.#random)]! // drawn from them
     if (!canWait && found.leastFelt >= 0) return tiers.backends[found.leastFelt]! // found among them
     // Better than to wait, and than a 429: one that failed, but may be back.
@@ -167,6 +169,14 @@ function callerOutMs(backend: Backend, request: PoolRequest, now: number): numbe
   return backend.callers === undefined || backend.config.ownsCredential ? 0 : backend.callers.outMs(request.callerKey, now)
 }
 
+/**
+ * A caller gave up waiting for it, which alone says little; a client that tries again may well be that caller, and better served
+ * elsewhere, where there is an elsewhere.
+ */
+function isDoubtful(state: ScopeState, request: PoolRequest): boolean {
+  return !Number.isNaN(state.abandonedAt) && request.isRepeat
+}
+
 /** After two failures on one origin the rest of that origin is passed over: what failed was the host. */
 const FAILURES_OF_ORIGIN = 2
 
@@ -199,7 +209,7 @@ function collectReady(tiers: Tiers, scope: Scope, probes: boolean, found: Candid
 
 /** Goes down the tiers to the first that has a backend with room for this request, or one whose estimate may be tested. */
 function collectCandidates(
-  tiers: Tiers, scope: Scope, request: PoolRequest, canWait: boolean, probes: boolean, ready: Candidates, found: Candidates, now: number,
+  tiers: Tiers, scope: Scope, request: PoolRequest, canWait: boolean, probes: boolean, doubts: boolean, ready: Candidates, found: Candidates, now: number,
 ): void {
   found.reset()
   // A request that has failed once already is no probe.
@@ -213,6 +223,10 @@ function collectCandidates(
       if (!isHealthy(backend, mayProbe && !(probes && backend.needsOwnProbe), found, now) || isPassedOver(backend, request)) continue
       const state = scope.states[position]
       if (state !== undefined && !isHealthy(state, mayProbe, found, now)) continue
+      if (doubts && state !== undefined && isDoubtful(state, request)) {
+        found.isDoubtful = true
+        continue
+      }
       const callerMs = callerOutMs(backend, request, now)
       if (callerMs > 0) {
         found.ejectedMs = Math.min(found.ejectedMs, callerMs)

@@ -26,6 +26,11 @@ export abstract class PoolRequest {
     return ''
   }
 
+  /** Its client says that it has tried before. Asked only where some caller gave up waiting. */
+  get isRepeat(): boolean {
+    return false
+  }
+
   /** For how long it may be held, in milliseconds, where it has said so itself: else the option of this name counts. */
   maxWaitMs: number | undefined = undefined
 

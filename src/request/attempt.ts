@@ -15,7 +15,7 @@ import type { System, Timer } from '../core/types.js'
 import type { Progress, Steered } from './caller.js'
 import { awaitCredential, FairTimer } from './clock.js'
 import { toError, wasServedBefore } from './failure.js'
-import type { Look, Verdict } from './look/look.js'
+import type { Look, Verdict } from './look/verdict.js'
 import type { KeptAnswer } from './own-answers.js'
 import type { OutgoingRequest } from './rewrite.js'
 import { errors, type AnyHandler, type AnyHeaders, type Inner, type LegacyHandler, type ParsedHeaders, type RawHeaders } from './undici.js'
@@ -248,6 +248,7 @@ export class AttemptHandler implements LegacyHandler, Steered {
   #endLook(): void {
     this.#timer?.cancel()
     this.#lookTimer?.cancel()
+    this.#look?.dispose?.()
     this.#look = undefined
   }
 
@@ -376,8 +377,9 @@ export class AttemptHandler implements LegacyHandler, Steered {
     if (look === undefined) return
     const before = look.waitMs
     const verdict = look.write(chunk)
-    if (verdict !== undefined) this.#conclude(verdict)
-    else if (look.waitMs !== before) this.#arm(look.waitMs)
+    if (verdict !== undefined) return this.#conclude(verdict)
+    if (look.isUnderWay === true) this.#timer?.cancel()
+    if (look.restarts === true || look.waitMs !== before) this.#arm(look.waitMs)
   }
 
   #conclude(verdict: Verdict): void {

@@ -17,14 +17,14 @@ import { BalancerClosedError } from '../errors.js'
 import type { ActiveRequests } from './active-requests.js'
 import { AttemptHandler, type AttemptOwner, type Blame } from './attempt.js'
 import { adaptCaller, Progress, StableController, type Caller } from './caller.js'
-import { FairTimer, isDeadlineError, makeDeadlineError, readSdkPatienceMs } from './clock.js'
+import { FairTimer, isDeadlineError, isSdkRetry, makeDeadlineError, readSdkPatienceMs } from './clock.js'
 import { answerIn, endOf, isCallersFault, isClosedConnection, toError, type ErrorAnswer } from './failure.js'
 import { ModernAttemptHandler } from './modern-attempt.js'
 import { hashCredential } from './headers.js'
-import { lookAtError, lookAtSuccess, readErrorBody, type Beginning, type Verdict } from './look/look.js'
+import { lookAtError, lookAtSuccess, readErrorBody, type Beginning, type StreamOptions } from './look/look.js'
+import type { Verdict } from './look/verdict.js'
 import { errorAnswer, KeptAnswer, refusedAnswer, SyntheticResponse, throttledAnswer, unservedAnswer, type Answer } from './own-answers.js'
 import { OutgoingRequest, type ModelContext, type OutgoingOptions } from './rewrite.js'
-import type { StreamGuard } from '../options/index.js'
 import type { Route } from './route.js'
 import { errors, type AnyHandler, type AnyHeaders, type DispatchOptions, type Inner, type ParsedHeaders } from './undici.js'
 
@@ -41,9 +41,7 @@ const SHORTEST_CONNECTION_MS = 1_000
 export interface RequestContext extends ModelContext {
   readonly pool: Pool
   readonly system: System
-  readonly current: OutgoingOptions & ModelContext['current'] & {
-    readonly attemptTimeoutMs: number | undefined; readonly deadlineMs: number | undefined; readonly streamGuard: StreamGuard
-  }
+  readonly current: OutgoingOptions & ModelContext['current'] & StreamOptions & { readonly deadlineMs: number | undefined }
   /** Those under way. */
   readonly requests: ActiveRequests<BalancedRequest>
   /** Called when `requests` has become empty; there only while that is waited for. */
@@ -95,6 +93,10 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   override get path(): PathKind {
     return this.#request.route.kind
+  }
+
+  override get isRepeat(): boolean {
+    return isSdkRetry(this.#request.headers)
   }
 
   override get callerKey(): string {
@@ -199,9 +201,13 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   /** Whether the answer is to be looked into. Where nothing could follow it, it is not. */
   #lookAt(outcome: OutcomeClass, status: number, headers: ResponseHeaders): Beginning {
-    const { attemptTimeoutMs, streamGuard } = this.#context.current
-    if (outcome === 'success') return this.#isGenerating ? lookAtSuccess(status, headers, attemptTimeoutMs !== undefined, streamGuard !== false) : undefined
+    if (outcome === 'success') return this.#isGenerating ? lookAtSuccess(status, headers, this.#streamOptions) : undefined
     return mayMeanMore(status) && this.#canMove ? lookAtError(headers) : undefined
+  }
+
+  get #streamOptions(): StreamOptions {
+    const { current } = this.#context
+    return this.#request.hints.stream === 'whole' ? { ...current, streamGuard: 'whole' } : current
   }
 
   get #isGenerating(): boolean {

@@ -10,6 +10,8 @@ import { HeaderReader, readNumber, readText, type HeaderValue } from '../../core
 import type { AnswerError, ResponseHeaders } from '../../core/types.js'
 import { inflateHead, isTooLarge, own, parseJson, readError, readErrorOfSuccess, saysTooLarge } from './error-body.js'
 import { Prelude } from './prelude.js'
+import { DELIVER, type Look, type Verdict } from './verdict.js'
+import { WholeLook } from './whole-look.js'
 
 /** In milliseconds. An error is a few hundred bytes in one packet; what has not come by then is not waited for. */
 const ERROR_MS = 1_000
@@ -31,26 +33,6 @@ const ACCEPTED_MS = 50
 
 /** In bytes. A completion is longer than that; an error in the place of one is not. */
 const SMALL_JSON_BYTES = 2_048
-
-/** What a look has found. */
-export type Verdict =
-  /** Nothing but what status and headers say. */
-  | { readonly kind: 'deliver' }
-  /** What the answer says of itself; `value`: as the service gave it, for an answer of our own. */
-  | { readonly kind: 'error'; readonly error: AnswerError | undefined; readonly isTooLarge: boolean; readonly value: unknown }
-  /** It ended before anything was in it, or is broken. */
-  | { readonly kind: 'failed'; readonly why: string }
-
-export interface Look {
-  /** Milliseconds from now on until `expire` is due; undefined: never. Asked anew after every chunk; a new wait begins where it has changed. */
-  readonly waitMs: number | undefined
-  write(chunk: Buffer): Verdict | undefined
-  /** The body has ended. */
-  end(): Verdict
-  expire(): Verdict
-}
-
-const DELIVER: Verdict = Object.freeze({ kind: 'deliver' })
 
 /** The body of an error: whole, or not at all. */
 class ErrorLook implements Look {
@@ -115,21 +97,36 @@ class PreludeLook implements Look {
   readonly #encoding: string
   readonly #prelude = new Prelude()
   readonly #isBounded: boolean
+  readonly #idleMs: number | undefined
   /** Of a compressed stream, from its beginning on: what is undone is undone anew with every chunk. */
   readonly #chunks: Buffer[] = []
   #undone = 0
   #bytes = 0
 
-  /** @param isBounded the attempt has a time of its own: then it is that, and no other, in which output has to come. */
-  constructor(encoding: string, isBounded: boolean) {
-    this.#encoding = encoding === 'identity' ? '' : encoding
+  /**
+   * @param encoding the value of `content-encoding`, `''` for none
+   * @param isBounded the attempt has a time of its own: then it is that, and no other, in which output has to come.
+   * @param idleMs of silence are a cut; undefined: none is
+   */
+  constructor(encoding: string, isBounded: boolean, idleMs: number | undefined) {
+    this.#encoding = encoding
     this.#isBounded = isBounded
+    this.#idleMs = idleMs
+  }
+
+  get restarts(): boolean {
+    return this.#isOpen
+  }
+
+  /** Nothing was said that would end the wait for output. */
+  get #isOpen(): boolean {
+    return this.#prelude.state === 'prelude' && (this.#bytes === 0 || this.#isBounded)
   }
 
   get waitMs(): number | undefined {
     const { state } = this.#prelude
     if (state === 'accepted' || state === 'failed') return ACCEPTED_MS
-    return this.#bytes === 0 || this.#isBounded ? undefined : PRELUDE_MS
+    return this.#isOpen ? this.#idleMs : PRELUDE_MS
   }
 
   write(chunk: Buffer): Verdict | undefined {
@@ -161,7 +158,8 @@ class PreludeLook implements Look {
   }
 
   expire(): Verdict {
-    return this.#prelude.state === 'failed' ? { kind: 'failed', why: 'The service says that it failed, and not why.' } : DELIVER
+    if (this.#prelude.state === 'failed') return { kind: 'failed', why: 'The service says that it failed, and not why.' }
+    return this.#isOpen ? { kind: 'failed', why: `The stream was silent for streamIdleMs (${this.#idleMs ?? 0} ms).` } : DELIVER
   }
 
   #error(): Verdict {
@@ -186,12 +184,16 @@ const reader = new HeaderReader(['content-type', 'content-length', 'content-enco
 /** How an answer to a generating request begins. */
 export type Beginning = 'html' | Look | undefined
 
-/**
- * What to do about a 2xx or 3xx to a generating request.
- * @param isBounded `attemptTimeoutMs` is set.
- * @param looks `false`: decide at the headers (`streamGuard: false`).
- */
-export function lookAtSuccess(status: number, headers: ResponseHeaders, isBounded: boolean, looks: boolean): Beginning {
+/** How far streams are looked into: the options of these names, or what the request says of itself. */
+export interface StreamOptions {
+  readonly streamGuard: 'output' | 'whole' | false
+  readonly streamIdleMs: number | undefined
+  readonly attemptTimeoutMs: number | undefined
+}
+
+/** What to do about a 2xx or 3xx to a generating request. */
+export function lookAtSuccess(status: number, headers: ResponseHeaders, { streamGuard, streamIdleMs, attemptTimeoutMs }: StreamOptions): Beginning {
+  const looks = streamGuard !== false
   const values = reader.read(headers)
   if (values === undefined) return undefined
   const [type, length, encoding] = values
@@ -200,16 +202,24 @@ export function lookAtSuccess(status: number, headers: ResponseHeaders, isBounde
   if (initial === 't' || initial === 'T' || initial === T || initial === CAPITAL_T) {
     const mime = readMime(type)
     if (mime === 'text/html') return 'html'
-    return looks && status < 300 && mime === 'text/event-stream' ? new PreludeLook(readText(encoding).toLowerCase(), isBounded) : undefined
+    if (!looks || status >= 300 || mime !== 'text/event-stream') return undefined
+    const coding = readCoding(encoding)
+    return streamGuard === 'whole' ? new WholeLook(coding, streamIdleMs) : new PreludeLook(coding, attemptTimeoutMs !== undefined, streamIdleMs)
   }
   const bytes = readNumber(length)
   if (!looks || status >= 300 || !(bytes >= 1 && bytes <= SMALL_JSON_BYTES) || readMime(type) !== 'application/json') return undefined
-  return new SmallJsonLook(readText(encoding).toLowerCase())
+  return new SmallJsonLook(readCoding(encoding))
 }
 
 /** An error that another backend might answer better, depending on what it says. */
 export function lookAtError(headers: ResponseHeaders): Look {
   return new ErrorLook(headers)
+}
+
+/** `''` where there is none. */
+function readCoding(encoding: HeaderValue | undefined): string {
+  const coding = readText(encoding).toLowerCase()
+  return coding === 'identity' ? '' : coding
 }
 
 function readMime(type: HeaderValue | undefined): string {

@@ -47,7 +47,7 @@ async function main(local: Local): Promise<void> {
   console.log(`a short text: ${await summarize('It was a dark and stormy night.')}`)
   east.inject({ kind: 'status', status: 400, body: TOO_LONG }, 1)
   console.log(`a long text: ${await summarize('It was a dark and stormy night. '.repeat(20_000))}`)
-  east.inject({ kind: 'reset-mid-stream' }, 1)
+  east.inject({ kind: 'reset-mid-stream', afterParts: 4 }, 1)
   console.log(`an answer that is cut off: ${await summarize('The rain fell in torrents.')}`)
 
   stop()

@@ -32,6 +32,8 @@ export class ScopeState extends Condition {
   attempts = 0
   successes = 0
   throttled = 0
+  /** Answered, by another deployment of the same resource, since it was full itself. */
+  spillovers = 0
   failures = 0
   inFlight = 0
   /** Monotonic time of the last attempt or cooldown. */
@@ -139,6 +141,7 @@ export class ScopeState extends Condition {
       attempts: this.attempts,
       successes: this.successes,
       throttled: this.throttled,
+      spillovers: this.spillovers,
       failures: this.failures,
       inFlight: this.inFlight,
       pace,
@@ -163,6 +166,8 @@ export class Backend extends Condition {
   attempts = 0
   successes = 0
   throttled = 0
+  /** Answered, by another deployment of the same resource, since it was full itself. */
+  spillovers = 0
   failures = 0
   /** Attempts whose response body has not ended. */
   inFlight = 0
@@ -276,6 +281,7 @@ export class Backend extends Condition {
       attempts: this.attempts,
       successes: this.successes,
       throttled: this.throttled,
+      spillovers: this.spillovers,
       failures: this.failures,
       lastLatencyMs: Number.isNaN(this.lastLatencyMs) ? undefined : this.lastLatencyMs,
       scopes,

@@ -165,7 +165,10 @@ export class Outcomes {
       attempt.target.undone(attempt.declaredCost, attempt.startedAt, now)
     } else {
       if (slowStart.admitted(attempt)) pacer?.admitted(attempt)
-      pacer?.synchronize(attempt, headers, Math.min(now, slowStart.arrivedAt(attempt)), now)
+      if (pacer?.synchronize(attempt, headers, Math.min(now, slowStart.arrivedAt(attempt)), now) === true) {
+        attempt.target.spillovers++
+        attempt.scope.spillovers++
+      }
     }
   }
 

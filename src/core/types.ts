@@ -212,6 +212,8 @@ export interface ScopeStatus {
   readonly attempts: number
   readonly successes: number
   readonly throttled: number
+  /** Successes that another deployment of the same resource has given, since this one was full (Azure OpenAI, spillover). Counted with `pacing`. */
+  readonly spillovers: number
   readonly failures: number
   readonly inFlight: number
   /** What pacing has learned, where it has: the backend's pace in units per second, and how long until the next request fits (0: now). */
@@ -238,6 +240,8 @@ export interface BackendStatus {
   readonly attempts: number
   readonly successes: number
   readonly throttled: number
+  /** Successes that another deployment of the same resource has given, since this one was full (Azure OpenAI, spillover). Counted with `pacing`. */
+  readonly spillovers: number
   readonly failures: number
   /** Time to response headers of the last success, in milliseconds. */
   readonly lastLatencyMs: number | undefined

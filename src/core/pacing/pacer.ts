@@ -61,6 +61,12 @@ class Reported {
   }
 }
 
+/**
+ * Provisioned throughput that was full a moment ago has room again within tens of milliseconds, as its own waits say. So long others are
+ * asked first, in milliseconds; it answers all the same, by spilling over, so nothing is refused.
+ */
+const SPILLED_MS = 250
+
 export class Pacer {
   readonly #random: () => number
   readonly #history = new History()
@@ -81,6 +87,8 @@ export class Pacer {
   #tellsOfQuota = false
   /** Nothing was told yet, and nothing is felt: for most backends, most of the time. */
   #isBlank = true
+  /** Monotonic time until which it is full by its own word, though it answers all the same. */
+  #fullUntil = 0
   /** Tests that are not decided yet. */
   #tests = 0
 
@@ -102,8 +110,9 @@ export class Pacer {
   /** Milliseconds until a request of this size is expected to find room by what is only estimated; 0: now. Never refuses. */
   feltMs(bodyBytes: number, now: number): number {
     if (!this.#mayFeel) return 0
+    const spilledMs = this.#fullUntil - now
     const utilization = this.#utilization?.level
-    let ms = this.#isRequestsTold ? 0 : this.#requests.waitMs(1, now)
+    let ms = Math.max(0, spilledMs, this.#isRequestsTold ? 0 : this.#requests.waitMs(1, now))
     if (!this.#isTokensTold && this.#tokens.isKnown) ms = Math.max(ms, this.#tokens.waitMs(this.costOf(bodyBytes), now))
     if (utilization !== undefined && now - utilization.reportedAt > FRESH_MS) ms = Math.max(ms, utilization.waitMs(0, now))
     return ms
@@ -112,6 +121,7 @@ export class Pacer {
   /** How far from its limits this scope is, from 0 (at the edge) to 1: weighs equals against each other. */
   room(now: number): number {
     if (this.#isBlank) return 1
+    if (now < this.#fullUntil) return 0
     return Math.min(
       this.#utilization?.level.room(now) ?? 1,
       this.#requestsBucket?.level.isKnown === true ? this.#requestsBucket.level.room(now) : this.#requests.room(now),
@@ -122,7 +132,7 @@ export class Pacer {
   /** Milliseconds until a request may go although there is no room, to find out whether that is so; Infinity while another one does. */
   testMs(now: number): number {
     if (this.#tests > 0) return Infinity
-    return Math.max(0, this.#requests.testAt - now, this.#tokens.testAt - now)
+    return Math.max(0, this.#requests.testAt - now, this.#tokens.testAt - now, this.#fullUntil - now)
   }
 
   /** A request of this size goes out now. */
@@ -166,9 +176,24 @@ export class Pacer {
     this.#utilization?.level.admitted()
   }
 
-  /** What the headers of an answer say of limits. @param arrivedAt when the request reached the backend, roughly. */
-  synchronize(attempt: PacedAttempt, headers: ResponseHeaders, arrivedAt: number, now: number): void {
+  /**
+   * What the headers of an answer say of limits.
+   * @param arrivedAt when the request reached the backend, roughly.
+   * @returns whether the deployment was full, and another one has answered in its place (Azure OpenAI, spillover).
+   */
+  synchronize(attempt: PacedAttempt, headers: ResponseHeaders, arrivedAt: number, now: number): boolean {
     signals.read(headers)
+    if (signals.isSpilled) {
+      // What else it says of limits is about the other one.
+      this.#isBlank = false
+      this.#fullUntil = now + SPILLED_MS
+      return true
+    }
+    this.#listenTo(attempt, arrivedAt, now)
+    return false
+  }
+
+  #listenTo(attempt: PacedAttempt, arrivedAt: number, now: number): void {
     if (!signals.isQuota) return
     this.#tellsOfQuota = true
     if (!signals.tellsLevel) return
@@ -276,7 +301,7 @@ export class Pacer {
 
   /** Something may stand in the way that is no more than an estimate: most backends that report their limits never get there. */
   get #mayFeel(): boolean {
-    return this.#requests.isKnown || this.#tokens.isKnown || this.#utilization !== undefined
+    return this.#requests.isKnown || this.#tokens.isKnown || this.#utilization !== undefined || this.#fullUntil > 0
   }
 
   get #isRequestsTold(): boolean {

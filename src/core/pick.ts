@@ -237,15 +237,9 @@ function collectCandidates(
         found.ejectedMs = Math.min(found.ejectedMs, callerMs)
         continue
       }
-      const declaredMs = backend.declaredMs(request.bodyBytes, now)
-      if (state === undefined) {
-        if (declaredMs > 0) found.throttledMs = Math.min(found.throttledMs, declaredMs)
-        else found.add(position, backend.config.weight)
-        continue
-      }
-      state.admitDue(now)
+      state?.admitDue(now)
       // Also beside a cooldown: who is told when to come back is told the later of both.
-      const toldMs = Math.max(state.cooldownUntil - now, state.pacer?.toldMs(request.bodyBytes, now) ?? 0, declaredMs)
+      const toldMs = Math.max((state?.cooldownUntil ?? now) - now, state?.pacer?.toldMs(request.bodyBytes, now) ?? 0, backend.declaredMs(request.bodyBytes, now))
       const tried = findLast(request.tried, backend)
       const closedMs = tried === undefined ? 0 : reopensIn(tried, request, canWait, now)
       if (closedMs > 0 && tried?.outcome !== 'throttled' && toldMs <= 0) {
@@ -255,6 +249,10 @@ function collectCandidates(
       const fullMs = Math.max(toldMs, closedMs)
       if (fullMs > 0) {
         found.throttledMs = Math.min(found.throttledMs, fullMs)
+        continue
+      }
+      if (state === undefined) {
+        found.add(position, backend.config.weight)
         continue
       }
       const openingMs = canWait ? state.slowStart.waitMs(now) : 0

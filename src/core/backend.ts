@@ -14,6 +14,9 @@ import type { BackendConfig, BackendStatus, Out, PoolConfig, ScopeStatus } from 
 /** A cooldown that is prolonged by less is no news, in milliseconds: the answers of one burst ask for about the same. */
 const NEWS_MS = 1_000
 
+/** Of more refusals at once the shortest are not remembered one by one: bursts are taken back together. */
+const MOST_COOLDOWNS = 64
+
 /** What asks for less, in milliseconds, asks for no pause: PTUs ask for tens of milliseconds. */
 const IMMEDIATE_MS = 10
 
@@ -29,6 +32,8 @@ export class ScopeState extends Condition {
   readonly name: string
   /** Monotonic time; in the past when there is no cooldown. */
   cooldownUntil = -Infinity
+  /** The ends of all that were asked for and are not over, the latest last: any of them may have to be taken back. */
+  readonly #cooldowns: number[] = []
   attempts = 0
   successes = 0
   throttled = 0
@@ -77,6 +82,7 @@ export class ScopeState extends Condition {
     if (forMs <= 0) return false
     // To the millisecond: who may come back when is the slow start's business, and a window that is open should be used.
     const until = now + forMs
+    this.#noteCooldown(until, now)
     if (until <= this.cooldownUntil) return false
     const isNews = this.cooldownUntil <= now || until - this.#announcedUntil > NEWS_MS
     this.cooldownUntil = until
@@ -86,6 +92,24 @@ export class ScopeState extends Condition {
       this.#isCooling = true
     }
     return isNews
+  }
+
+  #noteCooldown(until: number, now: number): void {
+    const cooldowns = this.#cooldowns
+    while (cooldowns.length >= MOST_COOLDOWNS || cooldowns[0]! <= now) cooldowns.shift() // of nothing, nothing
+    let at = cooldowns.length
+    while (at > 0 && cooldowns[at - 1]! > until) at-- // above 0
+    cooldowns.splice(at, 0, until)
+  }
+
+  /** It was not what it looked like: what others have asked for stays. @param until its end. @returns whether anything changed. */
+  undoCooldown(until: number): boolean {
+    const at = this.#cooldowns.indexOf(until)
+    if (at < 0) return false
+    this.#cooldowns.splice(at, 1)
+    const before = this.cooldownUntil
+    this.cooldownUntil = this.#cooldowns.at(-1) ?? -Infinity
+    return this.cooldownUntil !== before
   }
 
   /**

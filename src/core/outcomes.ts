@@ -103,6 +103,7 @@ export class Outcomes {
   reconsider(attempt: Attempt, error: AnswerError | undefined, isTooLarge: boolean, headers: ResponseHeaders, config: Cooldowns, now: number): OutcomeClass {
     const { status } = attempt
     attempt.error = error
+    attempt.wasRead = true
     const hint = status < 400 || mayBeThrottled(status) ? readRetryAfter(headers, this.#system) : undefined
     if (status < 400) {
       const outcome = error === undefined ? 'failed' : classifyInStream({ error, isTooLarge, hasLarger: this.#hasLarger(attempt) })
@@ -113,7 +114,7 @@ export class Outcomes {
       return outcome
     }
     const outcome = this.#classify(attempt, hint, isTooLarge || (status === 429 && saysRoomIsLeft(headers)))
-    if (outcome !== 'throttled' && attempt.cooldown !== undefined) this.#undoCooldown(attempt, attempt.cooldown)
+    if (outcome !== 'throttled' && attempt.cooldownUntil !== undefined && attempt.scope.undoCooldown(attempt.cooldownUntil)) this.changes++
     return outcome
   }
 
@@ -132,22 +133,15 @@ export class Outcomes {
   #coolDown(attempt: Attempt, hint: RetryHint | undefined, { cooldownMs, maxCooldownMs }: Cooldowns, now: number): void {
     const { target, scope, status, error } = attempt
     this.changes++
-    const before = scope.cooldownUntil
     const askedMs = hint?.ms ?? cooldownMs
-    const isNews = scope.coolDown(Math.min(Math.max(askedMs, scope.floorMs(askedMs, attempt.startedAt, now)), maxCooldownMs), now)
-    if (scope.cooldownUntil !== before) attempt.cooldown = { until: scope.cooldownUntil, before }
+    const forMs = Math.min(Math.max(askedMs, scope.floorMs(askedMs, attempt.startedAt, now)), maxCooldownMs)
+    const isNews = scope.coolDown(forMs, now)
+    attempt.cooldownUntil = now + forMs
     if (isNews && this.#listener.hears('cooldown')) {
       this.#listener.tell('cooldown', {
         backend: target.config, scope: scope.name, cooldownMs: scope.cooldownUntil - now, source: hint?.source ?? 'default', status, error,
       })
     }
-  }
-
-  /** It was not what it looked like. A longer one that came since stays. */
-  #undoCooldown({ scope }: Attempt, { until, before }: { readonly until: number; readonly before: number }): void {
-    if (scope.cooldownUntil !== until) return
-    scope.cooldownUntil = before
-    this.changes++
   }
 
   /** What an answer says of limits: that the request was let in, or not, and how full the backend is. */
@@ -202,26 +196,40 @@ export class Outcomes {
     else if (outcome === 'exhausted' && attempt.backend.ownsCredential) this.#apply(attempt, target, 'exhausted', now)
     else if (outcome === 'exhausted' || outcome === 'refused') this.#takeOutFor(attempt, outcome, now)
     else if (outcome === 'missing' && this.#isOfName(attempt, now)) this.#apply(attempt, scope, 'missing', now)
-    else this.#release(attempt, now)
+    else {
+      this.#release(attempt, now)
+      if (outcome === 'answered' && isRefusal(attempt) && request.path !== 'outside') this.#callersOf(target).mark(request.callerKey)
+    }
   }
 
   /** Our credential was refused: everywhere, for one deployment, or where that says nothing of the model API. */
   #misconfigured(attempt: Attempt, now: number): void {
-    const { target, scope, request: { path }, error } = attempt
+    const { target, scope, request: { path }, error, status, wasRead } = attempt
     // Not with a key that an update has replaced since.
     if (attempt.backend !== target.config || path === 'outside') return this.#release(attempt, now)
     const event = attempt.backend.credential?.isFetched === true ? 'credential' : 'misconfigured'
-    this.#apply(attempt, path === 'core' && !namesModel(error) ? target : scope, event, now)
+    // What was the caller's at once was not looked into: a 403 may have named the model, and other models need not pay for that.
+    const isOfScope = path !== 'core' || namesModel(error) || (status === 403 && !wasRead)
+    this.#apply(attempt, isOfScope ? scope : target, event, now)
   }
 
   /** A caller's own credential: nobody else notices. */
   #takeOutFor(attempt: Attempt, reason: CallerReason, now: number): void {
-    const { target, request } = attempt
+    const { target, request, error } = attempt
     this.#release(attempt, now)
-    if (reason === 'refused') request.isRefused = true
-    this.knowsCallers = true
-    const cooldownMs = (target.callers ??= new Callers()).takeOut(request.callerKey, reason, attempt.startedAt, now)
+    if (reason === 'refused') {
+      request.isRefused = true
+      if (request.path === 'outside') return
+      // It may not make pictures, or use this model: that says nothing of its chats.
+      if (request.path !== 'core' || namesModel(error)) return this.#callersOf(target).mark(request.callerKey)
+    }
+    const cooldownMs = this.#callersOf(target).takeOut(request.callerKey, reason, attempt.startedAt, now)
     if (cooldownMs > 0 && this.#listener.hears('caller-out')) this.#listener.tell('caller-out', { attempt, cooldownMs })
+  }
+
+  #callersOf(target: Backend): Callers {
+    this.knowsCallers = true
+    return target.callers ??= new Callers()
   }
 
   /** Whether the name is known, and its deployment not: one that answers others only does not know the operation. */
@@ -261,6 +269,7 @@ export class Outcomes {
     if (end === 'local') this.#release(attempt, now)
     else if (event === undefined || end === 'reset') this.#failed(attempt, attempt.status > 0 ? 'broken' : end, now)
     else this.#apply(attempt, target, event, now)
+    if (end === 'broken' && this.#listener.hears('broken')) this.#listener.tell('broken', { attempt })
   }
 
   /** Of a response that was the caller's. Each of its beginnings is a success, so what breaks off is counted by itself. */
@@ -446,6 +455,11 @@ export class Outcomes {
   #circumstances(now: number, isProbe: boolean, tookMs: number): Circumstances {
     return { now, isProbe, tookMs, random: this.#random, failuresToEject: FAILURES_TO_EJECT }
   }
+}
+
+/** Told to the caller as it is, and yet no backend is to let it in on a credential of ours. */
+function isRefusal({ status, backend: { ownsCredential } }: Attempt): boolean {
+  return !ownsCredential && (status === 401 || status === 403)
 }
 
 /** Out for what an update may have put right. */

@@ -6,7 +6,7 @@
  * can wait; it never keeps one from being sent where there is no other way.
  */
 import type { Backend, ScopeState, Tiers } from './backend.js'
-import { AVAILABLE, canProbe, LONGEST_BACKOFF_MS, type Condition } from './health.js'
+import { AVAILABLE, canProbe, LONGEST_BACKOFF_MS, type Condition, type EjectionReason } from './health.js'
 import { FASTEST_KEEPS_MS, SIZE_CLASSES, sizeClassOf, speedOf } from './latency.js'
 import type { Outcomes } from './outcomes.js'
 import type { Attempt, PoolRequest, Shortage } from './request.js'
@@ -41,7 +41,7 @@ export class Picker {
   /** The working space of a look for one request. */
   readonly #candidates = new Candidates()
   /** The one shortage that is ever handed out: valid until the next pick. */
-  readonly #shortage = { kind: 'shortage' as const, isThrottled: false, isMissing: false, toldMs: Infinity, soonestMs: Infinity }
+  readonly #shortage = { kind: 'shortage' as const, isThrottled: false, isInVain: false, toldMs: Infinity, soonestMs: Infinity }
 
   /** Whether the balancer tries by itself what cannot be reached. */
   probes = false
@@ -110,16 +110,16 @@ export class Picker {
     const halfOpen = found.isHalfOpen ? findLeastBad(tiers.backends, scope, request, now, now) : undefined
     if (halfOpen !== undefined) return halfOpen
     const isFull = found.throttledMs !== Infinity || found.leastFelt >= 0
-    const isMissing = !isFull && isMissingOn(tiers.backends, scope, request)
+    const prospect = isFull ? 'hope' : findProspect(tiers.backends, scope, request, now)
     // One answer says it: of the home, since that is where it will be made.
-    if (isMissing && request.attempts === 0) return scope.unserved?.[tiers.home.index] === true ? tiers.backends[scope.unserved.indexOf(false)]! : tiers.home // some backend serves it
-    const leastBad = canWait || isMissing ? undefined : isFull ? findInstead(tiers.backends, scope, request, now) : findLeastBad(tiers.backends, scope, request, Infinity, now)
+    if ((prospect === 'missing' || prospect === 'none') && request.attempts === 0) return findHome(tiers, scope, request)
+    const leastBad = prospect === 'missing' || (canWait && prospect === 'hope') ? undefined : isFull ? findInstead(tiers.backends, scope, request, now) : findLeastBad(tiers.backends, scope, request, Infinity, now)
     if (leastBad !== undefined) return leastBad
     const shortage = this.#shortage
     // A probe has not said that a backend is full: who can wait is not refused while one is under way.
     const outMs = found.isProbing ? Math.min(found.ejectedMs, canWait ? PROBE_LOOK_MS : LONGEST_BACKOFF_MS) : found.ejectedMs
     shortage.isThrottled = isFull
-    shortage.isMissing = isMissing
+    shortage.isInVain = prospect !== 'hope'
     shortage.toldMs = found.feltMs === Infinity ? Math.min(found.throttledMs, outMs) : 0
     shortage.soonestMs = Math.min(found.throttledMs, outMs, found.feltMs)
     return shortage
@@ -187,6 +187,11 @@ function isPassedOver(backend: Backend, request: PoolRequest): boolean {
   let failures = 0
   for (const { outcome, backend: { origin } } of request.tried) if (outcome === 'failed' && origin === backend.config.origin) failures++
   return failures >= FAILURES_OF_ORIGIN
+}
+
+/** To how many backends the request might go, were none of them out. @param canWait then also to those that it has tried. */
+export function countOpen(backends: readonly Backend[], request: PoolRequest, canWait: boolean): number {
+  return backends.filter((backend) => (canWait || findLast(request.tried, backend) === undefined) && backend.serves(request.scope) && !isPassedOver(backend, request)).length
 }
 
 /** Goes down the tiers to the first that has a backend in order, for any request; pace is left aside. */
@@ -326,13 +331,51 @@ function findInstead(backends: readonly Backend[], scope: Scope, request: PoolRe
   })
 }
 
-/** Whether all that the request may go to have said that they do not have its deployment or model. */
-function isMissingOn(backends: readonly Backend[], scope: Scope, request: PoolRequest): boolean {
-  return backends.every((backend, position) => {
-    if (scope.unserved?.[position] === true) return true
-    const health = scope.states[position]?.health
-    return (health !== undefined && health.kind !== 'available' && health.reason === 'missing') || isPassedOver(backend, request)
-  })
+/**
+ * What a request may hope for that finds no backend, and none that is full.
+ * - `hope`: some backend may be well again, or is being probed.
+ * - `vain`: what is wrong with each is nothing that a wait puts right: a key, a bill, the length of this request.
+ * - `missing`: each has said that it does not have the deployment or model.
+ * - `none`: there is no backend that it may go to.
+ */
+type Prospect = 'hope' | 'vain' | 'missing' | 'none'
+
+function findProspect(backends: readonly Backend[], scope: Scope, request: PoolRequest, now: number): Prospect {
+  let prospect: Prospect = 'none'
+  for (let position = 0; position < backends.length; position++) {
+    const backend = backends[position]! // below the length
+    if (scope.unserved?.[position] === true || isPassedOver(backend, request)) continue
+    const state = scope.states[position]
+    if (state !== undefined && isMissing(state)) prospect = prospect === 'vain' ? 'vain' : 'missing'
+    else if (isInVain(backend, state, request, now)) prospect = 'vain'
+    else return 'hope'
+  }
+  return prospect
+}
+
+function isInVain(backend: Backend, state: ScopeState | undefined, request: PoolRequest, now: number): boolean {
+  if (callerOutMs(backend, request, now) > 0 || isOutAs('exhausted', backend) || isOutAs('misconfigured', backend) || isOutAs('misconfigured', state)) return true
+  const tried = findLast(request.tried, backend)
+  // A function may give another credential by then.
+  return tried !== undefined && tried.outcome !== 'failed' && tried.outcome !== 'throttled' && tried.backend.credential?.isFetched !== true
+}
+
+/** Also while that is being asked once more, which hardly ever ends otherwise. */
+function isMissing({ health }: Condition): boolean {
+  return health.kind !== 'available' && health.reason === 'missing'
+}
+
+/** Not while it is being probed: that may end well. */
+function isOutAs(reason: EjectionReason, condition: Condition | undefined): boolean {
+  return condition?.health.kind === 'ejected' && condition.health.reason === reason
+}
+
+/** Where an answer is to be had of which it is known that it will be none: at the home, as far as the request may go there. */
+function findHome(tiers: Tiers, scope: Scope, request: PoolRequest): Backend {
+  const { backends, home } = tiers
+  const isOpen = (backend: Backend): boolean => scope.unserved?.[backend.index] !== true && !isPassedOver(backend, request)
+  // A refused credential is refused where it came from, even for a model that is not there: it is known of a backend that has no other.
+  return isOpen(home) ? home : backends.find(isOpen) ?? backends.find((backend) => !isPassedOver(backend, request))!
 }
 
 /** Milliseconds for which it is out as failed, 0 where it is not; Infinity where no request should find that out. */

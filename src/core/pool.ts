@@ -12,7 +12,7 @@ import { Tiers, type Backend } from './backend.js'
 import { AVAILABLE } from './health.js'
 import { Outcomes } from './outcomes.js'
 import { Pacer } from './pacing/pacer.js'
-import { Picker } from './pick.js'
+import { countOpen, Picker } from './pick.js'
 import { findPlace } from './places.js'
 import { Probes, type SendProbe } from './probes.js'
 import { FINEST_TIMER_MS, MAX_WAITERS, Queues, type Waiter } from './queue.js'
@@ -25,7 +25,7 @@ const WAIT = Object.freeze({ kind: 'wait' })
 const CLOSED = Object.freeze({ kind: 'closed' })
 
 /** For a request that waits for what no backend serves any more: better told at once. */
-const HOPELESS: Shortage = Object.freeze({ kind: 'shortage', isThrottled: true, isMissing: false, toldMs: Infinity, soonestMs: Infinity })
+const HOPELESS: Shortage = Object.freeze({ kind: 'shortage', isThrottled: true, isInVain: true, toldMs: Infinity, soonestMs: Infinity })
 
 /**
  * Refused at first, refused once more because another request was as quick after the wait, and a third time by bad luck: the
@@ -99,7 +99,10 @@ export class Pool {
 
   /** Whether another attempt of this request could follow the one under way: if not, it makes no difference what its answer says. */
   canMove(request: PoolRequest): boolean {
-    return !request.pinned && this.#tiers.backends.length > 1 && !this.#isUsedUp(request)
+    if (request.pinned || this.#isUsedUp(request)) return false
+    const { maxWaitMs = this.#config.maxWaitMs } = request
+    // The one under way is among them.
+    return countOpen(this.#tiers.backends, request, maxWaitMs > 0) > 1
   }
 
   /** Final response headers (status 200 and up, or 101): books what they say of limits. @returns what the answer means, as far as they tell. */
@@ -238,7 +241,7 @@ export class Pool {
     }
     if (to === undefined) {
       // With patience left a request also waits for a probe.
-      if (!isThrottled && (waitMs === 0 || (found.kind === 'shortage' && found.isMissing))) return this.surface(request, 'no-backend')
+      if (!isThrottled && (waitMs === 0 || (found.kind === 'shortage' && found.isInVain))) return this.surface(request, 'no-backend')
       if (isThrottled && (toldMs > waitMs || waitMs === 0)) return this.#reject(request, scope, toldMs, 'throttled', now)
       if (this.#queues.size >= MAX_WAITERS) return this.#reject(request, scope, toldMs, 'queue-full', now)
     }
@@ -272,7 +275,7 @@ export class Pool {
   /** Once refused, a caller's credential is not to be helped to an answer by one of ours. */
   #recognize(request: PoolRequest): void {
     const { callerKey } = request
-    request.isRefused = this.#tiers.backends.some(({ callers }) => callers?.isRefused(callerKey))
+    request.isRefused = this.#tiers.backends.some(({ callers, config }) => !config.ownsCredential && callers?.isRefused(callerKey))
   }
 
   /** A request that was held asks again. */
@@ -285,8 +288,8 @@ export class Pool {
       return this.#reject(request, scope, found.kind === 'shortage' && found.toldMs < Infinity ? found.toldMs : 0, 'throttled', now)
     }
     if (found.kind === 'backend') return this.#serve(waiter, scope, found, now)
-    const { isThrottled, toldMs, soonestMs } = found
-    if (now < waiter.deadline && !(isThrottled && now + toldMs > waiter.deadline)) {
+    const { isThrottled, isInVain, toldMs, soonestMs } = found
+    if (!isInVain && now < waiter.deadline && !(isThrottled && now + toldMs > waiter.deadline)) {
       this.#queues.wakeBy(Math.min(now + soonestMs, waiter.deadline), now)
       return WAIT
     }

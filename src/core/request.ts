@@ -120,8 +120,10 @@ export class Attempt implements Undecided {
   isConcluded = false
   /** What the answer said of itself, where that was read. */
   error: AnswerError | undefined = undefined
-  /** The cooldown that it began, or prolonged, and the one before: it may have to be taken back. */
-  cooldown: { readonly until: number; readonly before: number } | undefined = undefined
+  /** Its body was looked into, whatever came of it. */
+  wasRead = false
+  /** Monotonic time of the end of the cooldown that it asked for: it may have to be taken back. */
+  cooldownUntil: number | undefined = undefined
   /** There only when it did not work. */
   setback: Setback | undefined = undefined
   /** What it costs of a declared limit of tokens; -1 where it is not counted. */
@@ -186,8 +188,8 @@ export interface Shortage {
   readonly kind: 'shortage'
   /** At least one backend has said that it is full, or only an estimate says so: a wait may help. */
   readonly isThrottled: boolean
-  /** All have said that they do not have the deployment or model: no wait brings it. */
-  readonly isMissing: boolean
+  /** What keeps all from taking the request is nothing that a wait puts right. */
+  readonly isInVain: boolean
   /** Milliseconds until the first backend of all is expected to take the request, by its own word or out; 0 where only an estimate stands in the way, Infinity when none is. */
   readonly toldMs: number
   /** Milliseconds until the situation changes, estimates included. */

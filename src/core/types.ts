@@ -110,9 +110,6 @@ export type ResponseHeaders =
   | Readonly<Record<string, string | string[] | undefined>>
   | readonly (Uint8Array | string | readonly (Uint8Array | string)[])[]
 
-/** What an error says of itself, of an answer's body or in a stream: `error.code`, `error.type` and `error.param`, as text; nothing else of it counts. */
-export interface AnswerError { readonly code: string | undefined; readonly type: string | undefined; readonly param: string | undefined }
-
 /**
  * What an error says of itself, in an answer's body or in a stream: `error.code`, `error.type` and `error.param`, as text. Nothing
  * else of it counts: messages quote what callers wrote.

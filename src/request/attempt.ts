@@ -193,8 +193,8 @@ export class AttemptHandler implements LegacyHandler, Steered {
   resume(): void {
     // Later on, undici would resume whatever else has come to be read on this connection.
     if (this.phase !== 'live') return
-    if (this.#kept !== undefined) this.#outside(() => { this.release() })
-    if (this.#kept === undefined && this.#isLive) this.resumeUpstream()
+    if (this.#kept === undefined) this.resumeUpstream()
+    else this.#outside(() => { this.release() })
   }
 
   /** What was held of the response; undefined where nothing was. */
@@ -204,9 +204,13 @@ export class AttemptHandler implements LegacyHandler, Steered {
 
   /** Nothing of the response reaches the caller until the look has found something. */
   hold(answer: KeptAnswer, look: Look): void {
+    // A listener to the pool's events has ended the request meanwhile.
+    if (this.phase !== 'waiting') return
     this.phase = 'undecided'
     this.#kept = answer
     this.#look = look
+    // It has a time of its own, and is an answer by then: `attemptTimeoutMs` is for those that are not yet.
+    if (look.waitMs !== undefined) this.#timer?.cancel()
     this.#arm(look.waitMs)
   }
 
@@ -235,9 +239,12 @@ export class AttemptHandler implements LegacyHandler, Steered {
     } finally {
       this.#isFlushing = false
     }
-    if (kept.chunks.length > 0 || !this.#isLive) return
+    // A caller that has paused at the last one wants neither what comes next nor the end.
+    if (kept.chunks.length > 0 || this.owner.paused || !this.#isLive) return
     this.#kept = undefined
     if (this.#trailers !== undefined) this.#finish(this.#trailers.raw, this.#trailers.parsed)
+    // It may have paused in between, and undici with it.
+    else this.resumeUpstream()
   }
 
   /** A caller's callback may have ended it meanwhile. */
@@ -375,11 +382,11 @@ export class AttemptHandler implements LegacyHandler, Steered {
   #lookAt(chunk: Buffer): void {
     const look = this.#look
     if (look === undefined) return
-    const before = look.waitMs
+    const { waitMs, stage } = look
     const verdict = look.write(chunk)
     if (verdict !== undefined) return this.#conclude(verdict)
     if (look.isUnderWay === true) this.#timer?.cancel()
-    if (look.restarts === true || look.waitMs !== before) this.#arm(look.waitMs)
+    if (look.restarts === true || look.waitMs !== waitMs || look.stage !== stage) this.#arm(look.waitMs)
   }
 
   #conclude(verdict: Verdict): void {

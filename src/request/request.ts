@@ -34,7 +34,7 @@ import { errors, type AnyHandler, type AnyHeaders, type DispatchOptions, type In
  */
 const MOST_REPEATS = 3
 
-/** A WebSocket that is closed within so many milliseconds of its beginning was none. */
+/** A WebSocket that the service closes within so many milliseconds of its beginning was none. */
 const SHORTEST_CONNECTION_MS = 1_000
 
 /** What a request is given by the balancer that it came to. */
@@ -226,9 +226,10 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     const { pool } = this.#context
     pool.conclude(handler.attempt, outcome, now)
     if (this.#ended) return
-    if (this.pinned) return this.#goOn(handler, outcome, answer, pool.acquire(this, now))
     this.#request.body.rewind()
-    const next = this.#request.body.replayable ? pool.next(this, now) : undefined
+    // No other attempt can follow: nothing is read of it.
+    if (this.pinned || !this.#request.body.replayable) return this.#goOn(handler, outcome, answer, this.#acquireNext())
+    const next = pool.next(this, now)
     if (this.#ended) return next === undefined ? undefined : this.#giveBack(next)
     if (next === undefined) handler.hold(answer, lookAtError(answer.headers))
     else this.#leaveBehind(handler, answer, next)
@@ -334,7 +335,13 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     const now = this.system.now()
     pool.conclude(handler.attempt, pool.headers(handler.attempt, status, parsed ?? raw, now), now)
     pool.deliver(handler.attempt)
-    socket.once('close', () => { this.settle(handler, this.system.now() - now < SHORTEST_CONNECTION_MS ? 'dropped' : 'completed') })
+    // Who ended it: a caller may be done in less.
+    let isTheirs = false
+    socket.once('end', () => { isTheirs = !socket.writableEnded })
+    socket.once('close', () => {
+      const isDropped = (isTheirs || socket.errored !== null) && this.system.now() - now < SHORTEST_CONNECTION_MS
+      this.settle(handler, isDropped ? 'dropped' : 'completed')
+    })
     this.#request.body.release()
     const result = this.#caller.upgrade(this.#controller, status, raw, parsed, socket)
     this.#leave()

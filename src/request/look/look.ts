@@ -92,6 +92,9 @@ class SmallJsonLook implements Look {
   }
 }
 
+/** An error all the same. */
+const NO_REASON: AnswerError = Object.freeze({ code: undefined, type: undefined, param: undefined })
+
 /** An event stream, up to its first output. */
 class PreludeLook implements Look {
   readonly #encoding: string
@@ -129,6 +132,10 @@ class PreludeLook implements Look {
     return this.#isOpen ? this.#idleMs : PRELUDE_MS
   }
 
+  get stage(): unknown {
+    return this.#prelude.state
+  }
+
   write(chunk: Buffer): Verdict | undefined {
     this.#bytes += chunk.byteLength
     const plain = this.#encoding === '' ? chunk : this.#undo(chunk)
@@ -154,17 +161,18 @@ class PreludeLook implements Look {
     this.#prelude.end()
     const { state } = this.#prelude
     if (state === 'output') return DELIVER
-    return state === 'error' ? this.#error() : { kind: 'failed', why: 'The event stream ended before any output.' }
+    return state === 'error' || state === 'failed' ? this.#error() : { kind: 'failed', why: 'The event stream ended before any output.' }
   }
 
   expire(): Verdict {
-    if (this.#prelude.state === 'failed') return { kind: 'failed', why: 'The service says that it failed, and not why.' }
+    if (this.#prelude.state === 'failed') return this.#error()
     return this.#isOpen ? { kind: 'failed', why: `The stream was silent for streamIdleMs (${this.#idleMs ?? 0} ms).` } : DELIVER
   }
 
+  /** With its reason, or without: then what it says is for people alone. */
   #error(): Verdict {
-    const { error, errorValue } = this.#prelude
-    return { kind: 'error', error, isTooLarge: isTooLarge(errorValue), value: errorValue }
+    const { error = NO_REASON, errorValue } = this.#prelude
+    return { kind: 'error', error, isTooLarge: isTooLarge(errorValue), value: errorValue ?? 'The service says that it failed, and not why.' }
   }
 }
 

@@ -13,6 +13,8 @@ export type Verdict =
 export interface Look {
   /** Milliseconds from now on until `expire` is due; undefined: never. Asked anew after every chunk; a new wait begins where it has changed. */
   readonly waitMs: number | undefined
+  /** A new wait begins also where this has changed: it may be as long as the one before. */
+  readonly stage?: unknown
   /** A new wait begins with every chunk. */
   readonly restarts?: boolean
   /** The service is at work: the time of the attempt (`attemptTimeoutMs`) is over, although nothing is delivered yet. */

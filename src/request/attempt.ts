@@ -202,6 +202,11 @@ export class AttemptHandler implements LegacyHandler, Steered {
     return this.#kept
   }
 
+  /** An answer is coming in, and the caller sees nothing of it yet. */
+  get isHeldUnderWay(): boolean {
+    return this.phase === 'undecided' && this.#look?.isUnderWay === true
+  }
+
   /** Nothing of the response reaches the caller until the look has found something. */
   hold(answer: KeptAnswer, look: Look): void {
     // A listener to the pool's events has ended the request meanwhile.
@@ -210,7 +215,7 @@ export class AttemptHandler implements LegacyHandler, Steered {
     this.#kept = answer
     this.#look = look
     // It has a time of its own, and is an answer by then: `attemptTimeoutMs` is for those that are not yet.
-    if (look.waitMs !== undefined) this.#timer?.cancel()
+    if (look.isUnderWay === undefined) this.#timer?.cancel()
     this.#arm(look.waitMs)
   }
 

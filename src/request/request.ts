@@ -425,6 +425,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   abort(reason: Error): void {
     if (this.#ended) return
     this.#aborted = true
+    if (this.#current?.isHeldUnderWay === true) this.#context.warnOnce(HELD_TOO_LONG)
     if (this.#current === undefined) this.#context.pool.leave(this, this.system.now())
     else this.#current.cancel(reason)
     this.#fail(reason)

@@ -22,6 +22,12 @@ export const ERROR_BYTES = 16_384
 /** In milliseconds from the first byte: a service that has sent something and no output by then is thinking, and the caller may know. */
 const PRELUDE_MS = 1_000
 
+/**
+ * In milliseconds. A server may send its headers at once and then be busy with a long prompt; clients that have a timeout for the
+ * headers, of ten seconds at the least, must not be made to miss it. What breaks, breaks sooner.
+ */
+const SILENCE_MS = 5_000
+
 /** More than the longest `response.created`, which repeats the request's instructions, is hardly sent before the first output. */
 const PRELUDE_BYTES = 65_536
 
@@ -97,6 +103,8 @@ const NO_REASON: AnswerError = Object.freeze({ code: undefined, type: undefined,
 
 /** An event stream, up to its first output. */
 class PreludeLook implements Look {
+  /** With its first output it is delivered. */
+  readonly isUnderWay = false
   readonly #encoding: string
   readonly #prelude = new Prelude()
   readonly #isBounded: boolean
@@ -118,18 +126,14 @@ class PreludeLook implements Look {
   }
 
   get restarts(): boolean {
-    return this.#isOpen
-  }
-
-  /** Nothing was said that would end the wait for output. */
-  get #isOpen(): boolean {
-    return this.#prelude.state === 'prelude' && (this.#bytes === 0 || this.#isBounded)
+    return this.#isBounded && this.#prelude.state === 'prelude'
   }
 
   get waitMs(): number | undefined {
     const { state } = this.#prelude
     if (state === 'accepted' || state === 'failed') return ACCEPTED_MS
-    return this.#isOpen ? this.#idleMs : PRELUDE_MS
+    if (this.#isBounded) return this.#idleMs
+    return this.#bytes === 0 ? Math.min(this.#idleMs ?? Infinity, SILENCE_MS) : PRELUDE_MS
   }
 
   get stage(): unknown {
@@ -166,7 +170,8 @@ class PreludeLook implements Look {
 
   expire(): Verdict {
     if (this.#prelude.state === 'failed') return this.#error()
-    return this.#isOpen ? { kind: 'failed', why: `The stream was silent for streamIdleMs (${this.#idleMs ?? 0} ms).` } : DELIVER
+    const isSilent = this.#prelude.state === 'prelude' && (this.#isBounded || this.#bytes === 0) && this.waitMs === this.#idleMs
+    return isSilent ? { kind: 'failed', why: `The stream was silent for streamIdleMs (${this.#idleMs ?? 0} ms).` } : DELIVER
   }
 
   /** With its reason, or without: then what it says is for people alone. */

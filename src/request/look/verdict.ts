@@ -17,7 +17,7 @@ export interface Look {
   readonly stage?: unknown
   /** A new wait begins with every chunk. */
   readonly restarts?: boolean
-  /** The service is at work: the time of the attempt (`attemptTimeoutMs`) is over, although nothing is delivered yet. */
+  /** Of streams, whose wait for output is that of the attempt. The service is at work: the time of the attempt (`attemptTimeoutMs`) is over, although nothing is delivered yet. */
   readonly isUnderWay?: boolean
   write(chunk: Buffer): Verdict | undefined
   /** The body has ended. */

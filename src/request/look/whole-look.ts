@@ -2,7 +2,7 @@
  * Holds a stream until it has ended well (`streamGuard: 'whole'`): a cut, a stall or a broken event moves the request on, and the
  * caller sees none of it. The price is memory, and that the caller sees nothing until then: both are bounded.
  */
-import { inflate } from './error-body.js'
+import { inflate, isTooLarge } from './error-body.js'
 import { Prelude } from './prelude.js'
 import { DELIVER, type Look, type Verdict } from './verdict.js'
 import { WholeStream } from './whole.js'
@@ -63,7 +63,7 @@ export class WholeLook implements Look {
     const { state, error, errorValue } = this.#stream
     if (state === 'done' || state === 'acts') return DELIVER
     if (state === 'bad') return { kind: 'failed', why: 'An event of the stream is not JSON.' }
-    return state === 'error' ? { kind: 'error', error, isTooLarge: false, value: errorValue } : undefined
+    return state === 'error' ? { kind: 'error', error, isTooLarge: isTooLarge(errorValue), value: errorValue } : undefined
   }
 
   end(): Verdict {

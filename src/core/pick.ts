@@ -223,15 +223,10 @@ function collectCandidates(
         found.ejectedMs = Math.min(found.ejectedMs, callerMs)
         continue
       }
-      const declaredMs = backend.declaredMs(request.bodyBytes, now)
-      if (state === undefined) {
-        if (declaredMs > 0) found.throttledMs = Math.min(found.throttledMs, declaredMs)
-        else found.add(position, backend.config.weight)
-        continue
-      }
-      state.admitDue(now)
+      state?.admitDue(now)
       // Also beside a cooldown: who is told when to come back is told the later of both.
-      const toldMs = Math.max(state.cooldownUntil - now, state.pacer?.toldMs(request.bodyBytes, now) ?? 0, declaredMs)
+      const toldMs = Math.max(toldOf(state, request, now), backend.declaredMs(request.bodyBytes, now))
+      // Also where the name is forgotten already, since it meant nothing to the backend.
       const tried = findLast(request.tried, backend)
       const closedMs = tried === undefined ? 0 : reopensIn(tried, request, canWait, now)
       if (closedMs > 0 && tried?.outcome !== 'throttled' && toldMs <= 0) {
@@ -241,6 +236,10 @@ function collectCandidates(
       const fullMs = Math.max(toldMs, closedMs)
       if (fullMs > 0) {
         found.throttledMs = Math.min(found.throttledMs, fullMs)
+        continue
+      }
+      if (state === undefined) {
+        found.add(position, backend.config.weight)
         continue
       }
       const openingMs = canWait ? state.slowStart.waitMs(now) : 0
@@ -260,6 +259,11 @@ function collectCandidates(
     if (found.count > 0) return
     if (test >= 0) return found.add(test, 1)
   }
+}
+
+/** Milliseconds for which the scope has said that it is full. */
+function toldOf(state: ScopeState | undefined, { bodyBytes }: PoolRequest, now: number): number {
+  return state === undefined ? 0 : Math.max(state.cooldownUntil - now, state.pacer?.toldMs(bodyBytes, now) ?? 0)
 }
 
 /** Milliseconds until a backend that this request has tried is open to it again: only after a wait, when its cooldown or backoff is over. */

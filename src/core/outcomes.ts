@@ -2,7 +2,7 @@
  * The books: every attempt from its beginning to its end, in counters, health, cooldowns and pace. What an attempt means is
  * decided by `classify`, what follows for the request by the pool; here it is written down.
  */
-import { FAILURES_OF_SCOPES, type Backend, type ScopeState } from './backend.js'
+import { FAILURES_OF_SCOPES, IMMEDIATE_MS, type Backend, type ScopeState } from './backend.js'
 import { Callers, type CallerReason } from './callers.js'
 import { classify, classifyInStream, isDelivered, isWrongOperation, mayBeThrottled, namesModel } from './classify.js'
 import { AVAILABLE, FAILURES_TO_EJECT, type Circumstances, type Condition, type Health, type HealthEvent, type Probing } from './health.js'
@@ -134,6 +134,7 @@ export class Outcomes {
     const { target, scope, status, error } = attempt
     this.changes++
     const askedMs = hint?.ms ?? cooldownMs
+    if (askedMs < IMMEDIATE_MS) attempt.request.immediates++
     const forMs = Math.min(Math.max(askedMs, scope.floorMs(askedMs, attempt.startedAt, now)), maxCooldownMs)
     const isNews = scope.coolDown(forMs, now)
     attempt.cooldownUntil = now + forMs

@@ -194,7 +194,8 @@ export class Outcomes {
     else if (outcome === 'exhausted' && attempt.backend.ownsCredential) this.#apply(attempt, target, 'exhausted', now)
     else if (outcome === 'exhausted' || outcome === 'refused') this.#takeOutFor(attempt, outcome, now)
     else if (outcome === 'missing' && this.#isOfName(attempt, now)) this.#apply(attempt, scope, 'missing', now)
-    else {
+    // What its body says may decide the probe: the slot is held until that was read.
+    else if (outcome !== 'throttled' || attempt.status !== 429) {
       this.#release(attempt, now)
       if (outcome === 'answered' && isRefusal(attempt) && request.path !== 'outside') this.#callersOf(target).mark(request.callerKey)
     }
@@ -272,6 +273,7 @@ export class Outcomes {
   /** Of a response that was the caller's. Each of its beginnings is a success, so what breaks off is counted by itself. */
   #ended(attempt: Attempt, end: AttemptEnd, now: number): void {
     const { target, scope, outcome } = attempt
+    if (outcome === 'throttled') this.#release(attempt, now)
     if (outcome !== 'success') return
     if (end === 'completed') scope.breaks = 0
     if (end === 'dropped') {

@@ -50,6 +50,24 @@ describe('the body of a 429', () => {
     })
   }
 
+  test('decides a probe: the slot is held until it is read, and the time out goes on to grow', () => {
+    const kit = two(ours)
+    kit.answer(kit.send(m()), 402)
+    for (const minutes of [2, 4, 8, 15, 15]) {
+      kit.system.advance(minutes * 30_000 < 450_000 ? minutes * 30_000 : 900_000)
+      const probe = kit.send(m())
+      assert.equal(probe.backend.name, 'a')
+      kit.headers(probe, 429)
+      assert.equal(kit.statusOf('a').state, 'probing')
+      kit.correct(probe, { code: 'insufficient_quota' })
+      kit.settle(probe, 'completed')
+      assert.equal(kit.statusOf('a').cooldownMs, minutes * 60_000)
+    }
+    kit.system.advance(900_000)
+    kit.answer(kit.send(m()), 429)
+    assert.deepEqual([kit.statusOf('a').state, kit.statusOf('a').cooldownMs], ['ejected', 0], 'throttled, it says nothing of the account')
+  })
+
   test('says what its status says: nothing changes', () => {
     const kit = two()
     const attempt = kit.send(m())

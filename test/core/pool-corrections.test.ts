@@ -65,7 +65,8 @@ describe('the body of a 429', () => {
     }
     kit.system.advance(900_000)
     kit.answer(kit.send(m()), 429)
-    assert.deepEqual([kit.statusOf('a').state, kit.statusOf('a').cooldownMs], ['ejected', 0], 'throttled, it says nothing of the account')
+    const { state, out } = kit.statusOf('a')
+    assert.deepEqual([state, out?.until], ['ejected', kit.system.wallNow()], 'throttled, it says nothing of the account: the slot is free')
   })
 
   test('says what its status says: nothing changes', () => {

@@ -319,7 +319,7 @@ describe('a caller\'s credential is refused', () => {
 
   test('a home with a key of ours does not let it in because the others miss the model', () => {
     const backends = [backend('a', 1), backend('b', 2, ours)]
-    const kit = new PoolKit(backends, { home: backends[1]! })
+    const kit = new PoolKit(backends, { home: backends[1] ?? backend('b') })
     kit.answer(kit.send(new CallersRequest('bad')), 403)
     kit.answer(kit.send(new CallersRequest('good')), 404, {}, { code: 'model_not_found' })
     kit.system.advance(1_000)

@@ -18,7 +18,7 @@ const NEWS_MS = 1_000
 const MOST_COOLDOWNS = 64
 
 /** What asks for less, in milliseconds, asks for no pause: PTUs ask for tens of milliseconds. */
-const IMMEDIATE_MS = 10
+export const IMMEDIATE_MS = 10
 
 /** In milliseconds. As long as the shortest ejection. */
 const FIRST_FLOOR_MS = 250

@@ -2,7 +2,7 @@
  * The books: every attempt from its beginning to its end, in counters, health, cooldowns and pace. What an attempt means is
  * decided by `classify`, what follows for the request by the pool; here it is written down.
  */
-import { FAILURES_OF_SCOPES, type Backend, type ScopeState } from './backend.js'
+import { FAILURES_OF_SCOPES, IMMEDIATE_MS, type Backend, type ScopeState } from './backend.js'
 import { Callers, type CallerReason } from './callers.js'
 import { classify, classifyInStream, isDelivered, isWrongOperation, mayBeThrottled, namesModel } from './classify.js'
 import { AVAILABLE, FAILURES_TO_EJECT, type Circumstances, type Condition, type Health, type HealthEvent, type Probing } from './health.js'
@@ -134,6 +134,7 @@ export class Outcomes {
     const { target, scope, status, error } = attempt
     this.changes++
     const askedMs = hint?.ms ?? cooldownMs
+    if (askedMs < IMMEDIATE_MS) attempt.request.immediates++
     const forMs = Math.min(Math.max(askedMs, scope.floorMs(askedMs, attempt.startedAt, now)), maxCooldownMs)
     const isNews = scope.coolDown(forMs, now)
     attempt.cooldownUntil = now + forMs
@@ -196,7 +197,8 @@ export class Outcomes {
     else if (outcome === 'exhausted' && attempt.backend.ownsCredential) this.#apply(attempt, target, 'exhausted', now)
     else if (outcome === 'exhausted' || outcome === 'refused') this.#takeOutFor(attempt, outcome, now)
     else if (outcome === 'missing' && this.#isOfName(attempt, now)) this.#apply(attempt, scope, 'missing', now)
-    else {
+    // What its body says may decide the probe: the slot is held until that was read.
+    else if (outcome !== 'throttled' || attempt.status !== 429) {
       this.#release(attempt, now)
       if (outcome === 'answered' && isRefusal(attempt) && request.path !== 'outside') this.#callersOf(target).mark(request.callerKey)
     }
@@ -275,6 +277,7 @@ export class Outcomes {
   /** Of a response that was the caller's. Each of its beginnings is a success, so what breaks off is counted by itself. */
   #ended(attempt: Attempt, end: AttemptEnd, now: number): void {
     const { target, scope, outcome } = attempt
+    if (outcome === 'throttled') this.#release(attempt, now)
     if (outcome !== 'success') return
     if (end === 'completed') scope.breaks = 0
     if (end === 'dropped') {

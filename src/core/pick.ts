@@ -239,7 +239,8 @@ function collectCandidates(
       }
       state?.admitDue(now)
       // Also beside a cooldown: who is told when to come back is told the later of both.
-      const toldMs = Math.max((state?.cooldownUntil ?? now) - now, state?.pacer?.toldMs(request.bodyBytes, now) ?? 0, backend.declaredMs(request.bodyBytes, now))
+      const toldMs = Math.max(toldOf(state, request, now), backend.declaredMs(request.bodyBytes, now))
+      // Also where the name is forgotten already, since it meant nothing to the backend.
       const tried = findLast(request.tried, backend)
       const closedMs = tried === undefined ? 0 : reopensIn(tried, request, canWait, now)
       if (closedMs > 0 && tried?.outcome !== 'throttled' && toldMs <= 0) {
@@ -272,6 +273,11 @@ function collectCandidates(
     if (found.count > 0) return
     if (test >= 0) return found.add(test, 1)
   }
+}
+
+/** Milliseconds for which the scope has said that it is full. */
+function toldOf(state: ScopeState | undefined, { bodyBytes }: PoolRequest, now: number): number {
+  return state === undefined ? 0 : Math.max(state.cooldownUntil - now, state.pacer?.toldMs(bodyBytes, now) ?? 0)
 }
 
 /** Milliseconds until a backend that this request has tried is open to it again: only after a wait, when its cooldown or backoff is over. */

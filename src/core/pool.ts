@@ -262,7 +262,7 @@ export class Pool {
   }
 
   #isUsedUp(request: PoolRequest): boolean {
-    return request.attempts - request.repeats >= boundAttempts(this.#config, request)
+    return request.attempts - uncounted(this.#config, request) >= boundAttempts(this.#config, request)
   }
 
   /** A step after a 429 is free, and so is one that `isFree`. */
@@ -355,6 +355,11 @@ export class Pool {
 function isOver({ endsAt }: PoolRequest, now: number): boolean {
   const lateMs = now - endsAt
   return lateMs >= -FINEST_TIMER_MS && lateMs <= STANDSTILL_MS
+}
+
+/** Who waits and is told to come back at once does as he is told: that is bounded by his patience, since the floor under such waits grows. */
+function uncounted({ maxAttempts, maxWaitMs }: PoolConfig, request: PoolRequest): number {
+  return request.repeats + (maxAttempts === undefined && (request.maxWaitMs ?? maxWaitMs) > 0 ? request.immediates : 0)
 }
 
 function boundAttempts(config: PoolConfig, { maxWaitMs = config.maxWaitMs }: PoolRequest): number {

@@ -61,6 +61,8 @@ export abstract class PoolRequest {
   needsLarger = false
   /** Attempts that met a connection which was closed just then, and were made once more: they do not count. */
   repeats = 0
+  /** Attempts that were told to come back at once: of a request that can wait they do not count. */
+  immediates = 0
   /** Monotonic time at which the request began to wait for the first time. */
   waitingSince: number | undefined = undefined
 

@@ -37,6 +37,9 @@ const MOST_REPEATS = 3
 /** A WebSocket that the service closes within so many milliseconds of its beginning was none. */
 const SHORTEST_CONNECTION_MS = 1_000
 
+const HELD_TOO_LONG = 'A caller gave up waiting for a stream that was held until its end (streamGuard "whole", or x-balancer-stream): '
+  + 'the timeout of its client must allow for the whole answer.'
+
 /** What a request is given by the balancer that it came to. */
 export interface RequestContext extends ModelContext {
   readonly pool: Pool

@@ -64,6 +64,9 @@ const throttle = (it: Scene, ms: number): void => { answer(it, 429, { 'retry-aft
 const eastFields = { backend: 'east', url: EAST, priority: 1 }
 const westFields = { backend: 'west', url: WEST, priority: 2 }
 
+/** These get the callers' own credentials. */
+const ofCallers = [{ name: 'east', url: EAST, priority: 1 }, { name: 'west', url: WEST, priority: 2 }]
+
 interface Told {
   readonly event: BalancerEventName
   readonly level: Level
@@ -164,7 +167,16 @@ const told: readonly Told[] = [
     message: 'Backend "east" says that its account is exhausted: quota, credit or spend limit (insufficient_quota); out for 60000 ms',
   },
   {
-    event: 'caller-out', level: 'warn', more: { backends: [{ url: EAST, priority: 1, name: 'east' }, { url: WEST, priority: 2, name: 'west' }] },
+    event: 'caller-out', level: 'warn', more: { backends: ofCallers },
+    play: (it) => {
+      send(it)
+      answer(it, 402)
+    },
+    fields: { ...eastFields, scope: 'gpt-4o', attempt: 1, outcome: 'exhausted', cooldownMs: 60_000 },
+    message: 'Backend "east" says that the account of a caller is exhausted; out for this credential alone for 60000 ms',
+  },
+  {
+    event: 'caller-out', level: 'warn', more: { backends: ofCallers },
     play: (it) => {
       send(it)
       answer(it, 403)

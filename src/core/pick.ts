@@ -6,9 +6,10 @@
  * can wait; it never keeps one from being sent where there is no other way.
  */
 import type { Backend, ScopeState, Tiers } from './backend.js'
-import { AVAILABLE, canProbe, LONGEST_BACKOFF_MS, type Condition, type EjectionReason } from './health.js'
+import { AVAILABLE, canProbe, LONGEST_BACKOFF_MS, type Condition } from './health.js'
 import { FASTEST_KEEPS_MS, SIZE_CLASSES, sizeClassOf, speedOf } from './latency.js'
 import type { Outcomes } from './outcomes.js'
+import { callerOutMs, findHome, findLast, findProspect, isPassedOver, isDoubtful } from './prospect.js'
 import type { Attempt, PoolRequest, Shortage } from './request.js'
 import { Candidates, type Scope } from './scopes.js'
 import type { System } from './types.js'
@@ -164,36 +165,6 @@ function isHealthy(condition: Condition, mayProbe: boolean, found: Candidates, n
   return false
 }
 
-/** Milliseconds for which the backend is out for the caller's credential alone. */
-function callerOutMs(backend: Backend, request: PoolRequest, now: number): number {
-  return backend.callers === undefined || backend.config.ownsCredential ? 0 : backend.callers.outMs(request.callerKey, now)
-}
-
-/**
- * A caller gave up waiting for it, which alone says little; a client that tries again may well be that caller, and better served
- * elsewhere, where there is an elsewhere.
- */
-function isDoubtful(state: ScopeState, request: PoolRequest): boolean {
-  return !Number.isNaN(state.abandonedAt) && request.isRepeat
-}
-
-/** After two failures on one origin the rest of that origin is passed over: what failed was the host. */
-const FAILURES_OF_ORIGIN = 2
-
-function isPassedOver(backend: Backend, request: PoolRequest): boolean {
-  if (request.isRefused && backend.config.ownsCredential) return true
-  if (request.needsLarger && backend.config.largerContext !== true) return true
-  if (request.failures < FAILURES_OF_ORIGIN || request.tried === undefined) return false
-  let failures = 0
-  for (const { outcome, backend: { origin } } of request.tried) if (outcome === 'failed' && origin === backend.config.origin) failures++
-  return failures >= FAILURES_OF_ORIGIN
-}
-
-/** To how many backends the request might go, were none of them out. @param canWait then also to those that it has tried. */
-export function countOpen(backends: readonly Backend[], request: PoolRequest, canWait: boolean): number {
-  return backends.filter((backend) => (canWait || findLast(request.tried, backend) === undefined) && backend.serves(request.scope) && !isPassedOver(backend, request)).length
-}
-
 /** Goes down the tiers to the first that has a backend in order, for any request; pace is left aside. */
 function collectReady(tiers: Tiers, scope: Scope, probes: boolean, found: Candidates, now: number): void {
   found.reset()
@@ -288,12 +259,6 @@ function reopensIn(tried: Attempt, request: PoolRequest, canWait: boolean, now: 
   return tried.outcome === 'throttled' ? AT_ONCE_MS : Infinity
 }
 
-function findLast(tried: readonly Attempt[] | undefined, backend: Backend): Attempt | undefined {
-  if (tried === undefined) return undefined
-  for (let k = tried.length - 1; k >= 0; k--) if (tried[k]!.target === backend) return tried[k] // below the length
-  return undefined
-}
-
 /**
  * Of those that are open to the request, all of which are out, the one that may be probed soonest, by a time at most; none that is
  * being probed. One that the request has tried is open again to one that waits, when its backoff is over.
@@ -333,53 +298,6 @@ function findInstead(backends: readonly Backend[], scope: Scope, request: PoolRe
     const longestMs = Math.max(failedFor(backend, now), state === undefined ? 0 : failedFor(state, now))
     return longestMs > LONG_MS && longestMs < Infinity
   })
-}
-
-/**
- * What a request may hope for that finds no backend, and none that is full.
- * - `hope`: some backend may be well again, or is being probed.
- * - `vain`: what is wrong with each is nothing that a wait puts right: a key, a bill, the length of this request.
- * - `missing`: each has said that it does not have the deployment or model.
- * - `none`: there is no backend that it may go to.
- */
-type Prospect = 'hope' | 'vain' | 'missing' | 'none'
-
-function findProspect(backends: readonly Backend[], scope: Scope, request: PoolRequest, now: number): Prospect {
-  let prospect: Prospect = 'none'
-  for (let position = 0; position < backends.length; position++) {
-    const backend = backends[position]! // below the length
-    if (scope.unserved?.[position] === true || isPassedOver(backend, request)) continue
-    const state = scope.states[position]
-    if (state !== undefined && isMissing(state)) prospect = prospect === 'vain' ? 'vain' : 'missing'
-    else if (isInVain(backend, state, request, now)) prospect = 'vain'
-    else return 'hope'
-  }
-  return prospect
-}
-
-function isInVain(backend: Backend, state: ScopeState | undefined, request: PoolRequest, now: number): boolean {
-  if (callerOutMs(backend, request, now) > 0 || isOutAs('exhausted', backend) || isOutAs('misconfigured', backend) || isOutAs('misconfigured', state)) return true
-  const tried = findLast(request.tried, backend)
-  // A function may give another credential by then.
-  return tried !== undefined && tried.outcome !== 'failed' && tried.outcome !== 'throttled' && tried.backend.credential?.isFetched !== true
-}
-
-/** Also while that is being asked once more, which hardly ever ends otherwise. */
-function isMissing({ health }: Condition): boolean {
-  return health.kind !== 'available' && health.reason === 'missing'
-}
-
-/** Not while it is being probed: that may end well. */
-function isOutAs(reason: EjectionReason, condition: Condition | undefined): boolean {
-  return condition?.health.kind === 'ejected' && condition.health.reason === reason
-}
-
-/** Where an answer is to be had of which it is known that it will be none: at the home, as far as the request may go there. */
-function findHome(tiers: Tiers, scope: Scope, request: PoolRequest): Backend {
-  const { backends, home } = tiers
-  const isOpen = (backend: Backend): boolean => scope.unserved?.[backend.index] !== true && !isPassedOver(backend, request)
-  // A refused credential is refused where it came from, even for a model that is not there: it is known of a backend that has no other.
-  return isOpen(home) ? home : backends.find(isOpen) ?? backends.find((backend) => !isPassedOver(backend, request))!
 }
 
 /** Milliseconds for which it is out as failed, 0 where it is not; Infinity where no request should find that out. */

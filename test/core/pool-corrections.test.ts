@@ -245,6 +245,32 @@ describe('"come back at once"', () => {
   })
 })
 
+describe('an error in the place of an answer', () => {
+  const inStream = (kit: PoolKit, code: string, headers: ResponseHeaders = {}): string => {
+    const attempt = kit.send(m())
+    kit.pool.headers(attempt, 200, headers, kit.now)
+    const outcome = kit.pool.reconsider(attempt, { code, type: undefined, param: undefined }, false, headers, kit.now)
+    kit.pool.conclude(attempt, outcome, kit.now)
+    kit.settle(attempt, 'completed')
+    return outcome
+  }
+
+  test('a rate limit: the scope cools down, as the headers of that 200 ask, and says why', () => {
+    for (const [headers, ms, source] of [[{}, 10_000, 'default'], [{ 'retry-after': '3' }, 3_000, 'retry-after']] as const) {
+      const kit = two({}, {}, { pacing: true })
+      assert.equal(inStream(kit, 'rate_limit_exceeded', headers), 'throttled')
+      assert.deepEqual(outs(kit), [`cooldown a m ${ms} ${source} 200`])
+      assert.equal(kit.send(m()).backend.name, 'b')
+    }
+  })
+
+  test('a bill: the backend is out', () => {
+    const kit = two(ours)
+    assert.equal(inStream(kit, 'insufficient_quota'), 'exhausted')
+    assert.deepEqual(outs(kit), ['ejected a 60000 exhausted'])
+  })
+})
+
 describe('waiting', () => {
   const wrongs: [string, Partial<BackendConfig>, number, Said][] = [
     ['a key of ours that is refused', ours, 401, {}], ['an account without money', ours, 402, {}], ['a caller\'s account without money', {}, 402, {}],
@@ -266,6 +292,17 @@ describe('waiting', () => {
       }
     })
   }
+
+  test('does not help where one has no money and the other not the model, in whichever order', () => {
+    const answers = [[402, {}], [404, { code: 'model_not_found' }]] as const
+    for (const order of [answers, [...answers].reverse()]) {
+      const kit = two(ours, ours, { maxWaitMs: 30_000 })
+      const request = m()
+      for (const [status, said] of order) kit.answer(kit.send(request), status, {}, said)
+      assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'no-backend' })
+      assert.equal(kit.acquire(m()).kind, 'send')
+    }
+  })
 
   test('ends when the probe that it waited for has failed in the same way', () => {
     const kit = new PoolKit([backend('a', 1, ours)], { maxWaitMs: 30_000 })

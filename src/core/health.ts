@@ -219,3 +219,8 @@ export class Condition {
     else if (streak.outright === 0 && streak.failed < failuresToEject) this.health = { kind: 'available', failures: streak.failed, ejections: health.ejections - 1 }
   }
 }
+
+/** Out for what an update may have put right. */
+export function isOfConfiguration(health: Health): boolean {
+  return health.kind !== 'available' && (health.reason === 'misconfigured' || health.reason === 'credential' || health.reason === 'missing')
+}

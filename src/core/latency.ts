@@ -125,3 +125,15 @@ export class Latency {
 export function speedOf(usualMs: number, fastestMs: number): number {
   return usualMs > TOLERANCE * fastestMs ? Math.max(LEAST_SPEED, (fastestMs / usualMs) ** 2) : 1
 }
+
+/**
+ * A caller that gives up says something only when it had waited: by 250 ms people who type ahead have typed the next letter.
+ * And four times what the scope usually takes: no one waits patiently for what is nearly there.
+ */
+const LEAST_WAIT_MS = 250
+const LEAST_WAIT_OF_USUAL = 4
+
+/** @param usualMs undefined where that is not known */
+export function isLongWait(waitedMs: number, usualMs = 0): boolean {
+  return waitedMs >= LEAST_WAIT_MS && !(waitedMs < LEAST_WAIT_OF_USUAL * usualMs)
+}

@@ -1,15 +1,15 @@
 /**
- * The books: every attempt from its beginning to its end, in counters, health, cooldowns and pace. What an attempt means is
- * decided by `classify`, what follows for the request by the pool; here it is written down.
+ * The books: every attempt from its beginning to its end, in counters and health. What an attempt means is decided by `classify`,
+ * what follows for the request by the pool; here it is written down. What its answer says of limits is in `answers.ts`.
  */
-import { FAILURES_OF_SCOPES, IMMEDIATE_MS, type Backend, type ScopeState } from './backend.js'
+import { Answers } from './answers.js'
+import { FAILURES_OF_SCOPES, type Backend, type ScopeState } from './backend.js'
 import { Callers, type CallerReason } from './callers.js'
-import { classify, classifyInStream, isDelivered, isWrongOperation, mayBeThrottled, namesModel } from './classify.js'
-import { AVAILABLE, FAILURES_TO_EJECT, type Circumstances, type Condition, type Health, type HealthEvent, type Probing } from './health.js'
-import { Latency, sizeClassOf } from './latency.js'
+import { isDelivered, isWrongOperation, namesModel } from './classify.js'
+import { AVAILABLE, FAILURES_TO_EJECT, isOfConfiguration, type Circumstances, type Condition, type HealthEvent, type Probing } from './health.js'
+import { isLongWait, Latency, sizeClassOf } from './latency.js'
 import { Attempt, Setback, type PoolListener, type PoolRequest } from './request.js'
-import { readRetryAfter, saysRoomIsLeft, type RetryHint } from './retry-after.js'
-import type { AnswerError, AttemptEnd, OutcomeClass, PoolConfig, ResponseHeaders, System } from './types.js'
+import type { AnswerError, AttemptEnd, OutcomeClass, System } from './types.js'
 
 /**
  * A backend that failed a request once is not out, and yet no place for the same request right away. As long as the shortest
@@ -17,35 +17,19 @@ import type { AnswerError, AttemptEnd, OutcomeClass, PoolConfig, ResponseHeaders
  */
 const REOPENS_AFTER_MS = 250
 
-/**
- * A caller that gives up says something only when it had waited: by 250 ms people who type ahead have typed the next letter.
- * And four times what the scope usually takes: no one waits patiently for what is nearly there.
- */
-const LEAST_WAIT_MS = 250
-const LEAST_WAIT_OF_USUAL = 4
-
 /** A deployment that has answered within so many milliseconds is there: that it does not know an operation is the caller's mistake. */
 const SERVED_LATELY_MS = 600_000
-
-type Cooldowns = Pick<PoolConfig, 'cooldownMs' | 'maxCooldownMs'>
 
 /** What the end of an attempt without an answer says of a backend as a whole; of `timeout` nothing, that is the scope's. */
 const BACKEND_EVENTS: Partial<Record<AttemptEnd, HealthEvent>> = { connection: 'unreachable', reset: 'unreachable', resolver: 'local', credential: 'credential' }
 
-export class Outcomes {
-  readonly #system: System
-  readonly #listener: PoolListener
+export class Outcomes extends Answers {
   readonly #random: () => number
-  /** All of the pool, for what concerns all of them. */
-  backends: readonly Backend[] = []
-  /** Counts what changes who may be asked: health, cooldowns and the configuration. */
-  changes = 0
   /** Some credential of a caller's was refused. */
   knowsCallers = false
 
   constructor(system: System, listener: PoolListener) {
-    this.#system = system
-    this.#listener = listener
+    super(system, listener)
     this.#random = () => system.random()
   }
 
@@ -73,98 +57,6 @@ export class Outcomes {
     this.changes++
     // The event leads to no other state.
     return condition.health as Probing
-  }
-
-  /** What the response headers say of limits: cooldown and pace. @returns what the answer means, as far as its headers tell. */
-  headers(attempt: Attempt, status: number, headers: ResponseHeaders, config: Cooldowns, now: number): OutcomeClass {
-    const { target, scope } = attempt
-    attempt.status = status
-    attempt.latencyMs = now - attempt.askedAt
-    scope.abandonedAt = NaN
-    target.resets = 0
-    let outcome: OutcomeClass = 'success'
-    let hint: RetryHint | undefined
-    if (status >= 400) {
-      // Read whole: `maxCooldownMs` bounds how long we obey, not what is learned from the backend's word.
-      hint = mayBeThrottled(status) ? readRetryAfter(headers, this.#system) : undefined
-      outcome = this.#classify(attempt, hint, status === 429 && saysRoomIsLeft(headers))
-      if (outcome === 'throttled') this.#coolDown(attempt, hint, config, now)
-    } else scope.immediate = 0
-    this.#pace(attempt, outcome, status, headers, hint?.ms, now)
-    return outcome
-  }
-
-  /**
-   * What the answer says of itself, where that was read: of an error its body, of a 200 an error in the place of an answer. Puts
-   * right what its headers alone have led to.
-   * @param isTooLarge it says that the request alone is larger than the limit.
-   * @returns what the answer means.
-   */
-  reconsider(attempt: Attempt, error: AnswerError | undefined, isTooLarge: boolean, headers: ResponseHeaders, config: Cooldowns, now: number): OutcomeClass {
-    const { status } = attempt
-    attempt.error = error
-    attempt.wasRead = true
-    const hint = status < 400 || mayBeThrottled(status) ? readRetryAfter(headers, this.#system) : undefined
-    if (status < 400) {
-      const outcome = error === undefined ? 'failed' : classifyInStream({ error, isTooLarge, hasLarger: this.#hasLarger(attempt) })
-      if (outcome === 'throttled') {
-        this.#coolDown(attempt, hint, config, now)
-        attempt.pacer?.refused(attempt, headers, hint?.ms, Math.min(now, attempt.scope.slowStart.arrivedAt(attempt)), now)
-      }
-      return outcome
-    }
-    const outcome = this.#classify(attempt, hint, isTooLarge || (status === 429 && saysRoomIsLeft(headers)))
-    if (outcome !== 'throttled' && attempt.cooldownUntil !== undefined && attempt.scope.undoCooldown(attempt.cooldownUntil)) this.changes++
-    return outcome
-  }
-
-  #classify(attempt: Attempt, hint: RetryHint | undefined, isTooLarge: boolean): OutcomeClass {
-    const { status, error, request, backend: { ownsCredential } } = attempt
-    const outcome = classify({ status, hint, error, ownsCredential, isTooLarge, hasLarger: this.#hasLarger(attempt) })
-    // What belongs to one backend cannot move: its answer is the caller's.
-    return request.pinned && (outcome === 'missing' || outcome === 'refused') ? 'answered' : outcome
-  }
-
-  /** Whether what is too long for this backend may be tried on another one. */
-  #hasLarger({ backend }: Attempt): boolean {
-    return backend.largerContext !== true && this.backends.some(({ config }) => config.largerContext === true)
-  }
-
-  #coolDown(attempt: Attempt, hint: RetryHint | undefined, { cooldownMs, maxCooldownMs }: Cooldowns, now: number): void {
-    const { target, scope, status, error } = attempt
-    this.changes++
-    const askedMs = hint?.ms ?? cooldownMs
-    if (askedMs < IMMEDIATE_MS) attempt.request.immediates++
-    const forMs = Math.min(Math.max(askedMs, scope.floorMs(askedMs, attempt.startedAt, now)), maxCooldownMs)
-    const isNews = scope.coolDown(forMs, now)
-    attempt.cooldownUntil = now + forMs
-    if (isNews && this.#listener.hears('cooldown')) {
-      this.#listener.tell('cooldown', {
-        backend: target.config, scope: scope.name, cooldownMs: scope.cooldownUntil - now, source: hint?.source ?? 'default', status, error,
-      })
-    }
-  }
-
-  /** What an answer says of limits: that the request was let in, or not, and how full the backend is. */
-  #pace(attempt: Attempt, outcome: OutcomeClass, status: number, headers: ResponseHeaders, waitMs: number | undefined, now: number): void {
-    const { scope: { slowStart }, pacer, latencyMs } = attempt
-    attempt.scope.admitDue(now)
-    if (status === 429) {
-      slowStart.refused(attempt, latencyMs)
-      pacer?.refused(attempt, headers, waitMs, Math.min(now, slowStart.arrivedAt(attempt)), now)
-      attempt.target.undone(attempt.declaredCost, attempt.startedAt, now)
-    } else if (outcome === 'throttled' || outcome === 'failed') {
-      // Broken or overloaded, it charged nothing, and says nothing of its limits.
-      slowStart.failed(attempt)
-      pacer?.undone(attempt, now)
-      attempt.target.undone(attempt.declaredCost, attempt.startedAt, now)
-    } else {
-      if (slowStart.admitted(attempt)) pacer?.admitted(attempt)
-      if (pacer?.synchronize(attempt, headers, Math.min(now, slowStart.arrivedAt(attempt)), now) === true) {
-        attempt.target.spillovers++
-        attempt.scope.spillovers++
-      }
-    }
   }
 
   /** The outcome of an attempt that was answered, once: health, counters, and what the request has tried. */
@@ -226,7 +118,7 @@ export class Outcomes {
       if (request.path !== 'core' || namesModel(error)) return this.#callersOf(target).mark(request.callerKey)
     }
     const cooldownMs = this.#callersOf(target).takeOut(request.callerKey, reason, attempt.startedAt, now)
-    if (cooldownMs > 0 && this.#listener.hears('caller-out')) this.#listener.tell('caller-out', { attempt, cooldownMs })
+    if (cooldownMs > 0 && this.listener.hears('caller-out')) this.listener.tell('caller-out', { attempt, cooldownMs })
   }
 
   #callersOf(target: Backend): Callers {
@@ -271,7 +163,7 @@ export class Outcomes {
     if (end === 'local') this.#release(attempt, now)
     else if (event === undefined || end === 'reset') this.#failed(attempt, attempt.status > 0 ? 'broken' : end, now)
     else this.#apply(attempt, target, event, now)
-    if (end === 'broken' && this.#listener.hears('broken')) this.#listener.tell('broken', { attempt })
+    if (end === 'broken' && this.listener.hears('broken')) this.listener.tell('broken', { attempt })
   }
 
   /** Of a response that was the caller's. Each of its beginnings is a success, so what breaks off is counted by itself. */
@@ -288,7 +180,7 @@ export class Outcomes {
     scope.failures++
     scope.breaks++
     if (scope.breaks >= FAILURES_TO_EJECT) this.#change(target, scope, 'failed', { ...this.#circumstances(now, false, now - attempt.startedAt), failuresToEject: 1 })
-    if (this.#listener.hears('broken')) this.#listener.tell('broken', { attempt })
+    if (this.listener.hears('broken')) this.listener.tell('broken', { attempt })
   }
 
   /** What was unreachable answers a probe of ours, or does not. */
@@ -309,13 +201,6 @@ export class Outcomes {
     const circumstances = this.#circumstances(now, false, 0)
     if (isOfConfiguration(health)) this.#change(backend, undefined, 'success', circumstances)
     for (const scope of backend.scopes.values()) if (isOfConfiguration(scope.health)) this.#change(backend, scope, 'success', circumstances)
-  }
-
-  /** A cooldown ends by itself: the first who sees it says so. */
-  expireCooldown(backend: Backend, scope: ScopeState, now: number): void {
-    if (scope.expireCooldown(now) && this.#listener.hears('readmitted')) {
-      this.#listener.tell('readmitted', { backend: backend.config, scope: scope.name, after: 'cooldown' })
-    }
   }
 
   /** Counters, and what the request has tried. */
@@ -355,7 +240,7 @@ export class Outcomes {
     if (twin.setback.isSuspect) return
     twin.setback.isSuspect = true
     this.#takeBack(twin, twin.setback, now)
-    if (this.#listener.hears('suspect-request')) this.#listener.tell('suspect-request', { attempt, evidence })
+    if (this.listener.hears('suspect-request')) this.listener.tell('suspect-request', { attempt, evidence })
   }
 
   #blame(attempt: Attempt, setback: Setback, now: number): void {
@@ -399,14 +284,13 @@ export class Outcomes {
   }
 
   /**
-   * The caller gave up. Where that was before the request was on a connection, it is the host that is not there. @see LEAST_WAIT_MS
+   * The caller gave up. Where that was before the request was on a connection, it is the host that is not there. @see isLongWait
    */
   #aborted(attempt: Attempt, wasSent: boolean, now: number): void {
     const { target, scope, request } = attempt
     const event = wasSent ? 'abandoned' : 'unreachable'
     const waitedMs = now - attempt.askedAt
-    const usualMs = scope.usual?.exactMs(sizeClassOf(request.bodyBytes)) ?? NaN
-    if (waitedMs < LEAST_WAIT_MS || waitedMs < LEAST_WAIT_OF_USUAL * usualMs) return this.#release(attempt, now)
+    if (!isLongWait(waitedMs, scope.usual?.exactMs(sizeClassOf(request.bodyBytes)))) return this.#release(attempt, now)
     if (attempt.isProbe) this.#apply(attempt, target, event, now)
     if (attempt.isScopeProbe) this.#apply(attempt, scope, 'abandoned', now)
     else if (attempt.startedAt >= scope.abandonedAt) {
@@ -444,15 +328,15 @@ export class Outcomes {
     const { health } = condition
     if (health.kind === 'ejected') condition.error = error
     if (health.kind === 'available' && wasOut) this.#tellReadmitted(backend, scope?.name)
-    if (health.kind === 'ejected' && event !== 'release' && this.#listener.hears('ejected')) {
-      this.#listener.tell('ejected', {
+    if (health.kind === 'ejected' && event !== 'release' && this.listener.hears('ejected')) {
+      this.listener.tell('ejected', {
         backend: backend.config, scope: scope?.name, cooldownMs: health.until - circumstances.now, reason: health.reason, tookMs: circumstances.tookMs, error,
       })
     }
   }
 
   #tellReadmitted(backend: Backend, scope: string | undefined): void {
-    if (this.#listener.hears('readmitted')) this.#listener.tell('readmitted', { backend: backend.config, scope, after: 'ejected' })
+    if (this.listener.hears('readmitted')) this.listener.tell('readmitted', { backend: backend.config, scope, after: 'ejected' })
   }
 
   #circumstances(now: number, isProbe: boolean, tookMs: number): Circumstances {
@@ -463,9 +347,4 @@ export class Outcomes {
 /** Told to the caller as it is, and yet no backend is to let it in on a credential of ours. */
 function isRefusal({ status, backend: { ownsCredential } }: Attempt): boolean {
   return !ownsCredential && (status === 401 || status === 403)
-}
-
-/** Out for what an update may have put right. */
-function isOfConfiguration(health: Health): boolean {
-  return health.kind !== 'available' && (health.reason === 'misconfigured' || health.reason === 'credential' || health.reason === 'missing')
 }

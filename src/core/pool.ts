@@ -9,7 +9,6 @@
  * Synchronous; time comes in with each call.
  */
 import { Tiers, type Backend } from './backend.js'
-import { AVAILABLE } from './health.js'
 import { Outcomes } from './outcomes.js'
 import { Pacer } from './pacing/pacer.js'
 import { Picker } from './pick.js'
@@ -20,6 +19,7 @@ import { FINEST_TIMER_MS, MAX_WAITERS, Queues, type Waiter } from './queue.js'
 import type { Acquisition, Attempt, PoolListener, PoolRequest, Shortage } from './request.js'
 import { RetryBudget } from './retry-budget.js'
 import { Scopes, type Scope } from './scopes.js'
+import { isUsedUp, mustPay } from './steps.js'
 import { STANDSTILL_MS, type AnswerError, type AttemptEnd, type OutcomeClass, type PoolConfig, type PoolStatus, type ResponseHeaders, type SurfaceReason, type System } from './types.js'
 
 const WAIT = Object.freeze({ kind: 'wait' })
@@ -27,12 +27,6 @@ const CLOSED = Object.freeze({ kind: 'closed' })
 
 /** For a request that waits for what no backend serves any more: better told at once. */
 const HOPELESS: Shortage = Object.freeze({ kind: 'shortage', isThrottled: true, isInVain: true, toldMs: Infinity, soonestMs: Infinity })
-
-/**
- * Refused at first, refused once more because another request was as quick after the wait, and a third time by bad luck: the
- * fourth is for those who wait on a single backend, of which one answers for all.
- */
-const LEAST_ATTEMPTS_WITH_WAITS = 4
 
 export class Pool {
   readonly #system: Pick<System, 'wallNow'>
@@ -92,7 +86,7 @@ export class Pool {
 
   /** The next attempt, where one can be made at once; where not, nothing has happened, and `acquire` decides. */
   next(request: PoolRequest, now: number): Attempt | undefined {
-    if (this.#isClosed || request.pinned || now >= request.deadlineAt || this.#isUsedUp(request)) return undefined
+    if (this.#isClosed || request.pinned || now >= request.deadlineAt || isUsedUp(request, this.#config)) return undefined
     const scope = this.#scopes.of(request.scope, now)
     const found = this.#picker.pick(this.#tiers, scope, request, this.#patienceMs(request, scope, now) > 0, now)
     return found.kind === 'backend' ? this.#goOn(request, scope, found, now) : undefined
@@ -100,7 +94,7 @@ export class Pool {
 
   /** Whether another attempt of this request could follow the one under way: if not, it makes no difference what its answer says. */
   canMove(request: PoolRequest): boolean {
-    if (request.pinned || this.#isUsedUp(request)) return false
+    if (request.pinned || isUsedUp(request, this.#config)) return false
     const { maxWaitMs = this.#config.maxWaitMs } = request
     // The one under way is among them.
     return countOpen(this.#tiers.backends, request, maxWaitMs > 0) > 1
@@ -237,7 +231,7 @@ export class Pool {
     const isThrottled = to === undefined && (found.kind === 'backend' || found.isThrottled)
     const toldMs = found.kind === 'shortage' ? found.toldMs : 0
     const soonestMs = found.kind === 'shortage' ? found.soonestMs : 0
-    if (this.#isUsedUp(request)) {
+    if (isUsedUp(request, this.#config)) {
       return isThrottled && lastOutcome !== 'misconfigured' ? this.#reject(request, scope, toldMs, 'throttled', now) : this.surface(request, 'attempts')
     }
     if (to === undefined) {
@@ -246,7 +240,7 @@ export class Pool {
       if (isThrottled && (toldMs > waitMs || waitMs === 0)) return this.#reject(request, scope, toldMs, 'throttled', now)
       if (this.#queues.size >= MAX_WAITERS) return this.#reject(request, scope, toldMs, 'queue-full', now)
     }
-    if (this.#mustPay(request, scope, to) && !this.#budget.withdraw(now)) return this.surface(request, 'budget')
+    if (mustPay(request, scope, to) && !this.#budget.withdraw(now)) return this.surface(request, 'budget')
     if (to !== undefined) return this.#goOn(request, scope, to, now)
     this.#tellFailover(request, undefined)
     return this.#wait(request, scope, waitMs, soonestMs, now)
@@ -260,17 +254,6 @@ export class Pool {
   #tellFailover(request: PoolRequest, to: Backend | undefined): void {
     const attempt = request.tried?.at(-1)
     if (attempt !== undefined && this.#listener.hears('failover')) this.#listener.tell('failover', { attempt, to: to?.config })
-  }
-
-  #isUsedUp(request: PoolRequest): boolean {
-    return request.attempts - uncounted(this.#config, request) >= boundAttempts(this.#config, request)
-  }
-
-  /** A step after a 429 is free, and so is one that `isFree`. */
-  #mustPay(request: PoolRequest, scope: Scope, to: Backend | undefined): boolean {
-    const { lastOutcome } = request
-    if (lastOutcome === undefined || lastOutcome === 'throttled' || lastOutcome === 'ignored') return false
-    return lastOutcome === 'refused' || !isFree(request, request.tried?.at(-1), scope, to)
   }
 
   /** Once refused, a caller's credential is not to be helped to an answer by one of ours. */
@@ -356,30 +339,4 @@ export class Pool {
 function isOver({ endsAt }: PoolRequest, now: number): boolean {
   const lateMs = now - endsAt
   return lateMs >= -FINEST_TIMER_MS && lateMs <= STANDSTILL_MS
-}
-
-/** Who waits and is told to come back at once does as he is told: that is bounded by his patience, since the floor under such waits grows. */
-function uncounted({ maxAttempts, maxWaitMs }: PoolConfig, request: PoolRequest): number {
-  return request.repeats + (maxAttempts === undefined && (request.maxWaitMs ?? maxWaitMs) > 0 ? request.immediates : 0)
-}
-
-function boundAttempts(config: PoolConfig, { maxWaitMs = config.maxWaitMs }: PoolRequest): number {
-  const { maxAttempts, backends } = config
-  return maxAttempts ?? (maxWaitMs > 0 ? Math.max(LEAST_ATTEMPTS_WITH_WAITS, 2 * backends.length) : backends.length)
-}
-
-/**
- * A backend that resets so many requests in a row is dead rather than overloaded, and rather than the victim of a request that
- * kills it: between two of those it would answer others.
- */
-const RESETS_OF_THE_DEAD = 3
-
-/**
- * The budget limits what is added to an overload, not the way to a healthy backend: the first step after a failure, to a backend
- * that is available, is free. So is one after an attempt that had no connection, which has burdened no one, or that went down with
- * its host: hosts may die one after the other, each with all that the one before has left behind.
- */
-function isFree(request: PoolRequest, last: Attempt | undefined, scope: Scope, to: Backend | undefined): boolean {
-  if (to?.health.kind !== 'available' || (scope.states[to.index]?.health ?? AVAILABLE).kind !== 'available') return false
-  return request.steps <= 1 || last?.setback?.wasUnconnected === true || (last?.setback?.evidence === 'reset' && last.target.resets >= RESETS_OF_THE_DEAD)
 }

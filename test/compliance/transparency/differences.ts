@@ -207,7 +207,7 @@ function statusOf ({ traces, result }: PlayedTurn): number | undefined {
 function isThrottling (bare: PlayedTurn, { response, path }: Turn): boolean {
   if (isStateful(path)) return false
   const status = statusOf(bare) ?? 0
-  return status === 429 || (status >= 500 && response.lines.some((line) => /^(x-ms-)?retry-after/i.test(line)))
+  return status === 429 || ((status >= 500 || status === 403) && response.lines.some((line) => /^(x-ms-)?retry-after/i.test(line)))
 }
 
 /** Up to the answer the calls are those of the real one; from there on they are what the balancer says itself. What the caller makes of them follows. */

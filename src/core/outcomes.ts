@@ -89,7 +89,7 @@ export class Outcomes {
       hint = mayBeThrottled(status) ? readRetryAfter(headers, this.#system) : undefined
       outcome = this.#classify(attempt, hint, status === 429 && saysRoomIsLeft(headers))
       if (outcome === 'throttled') this.#coolDown(attempt, hint, config, now)
-    } else scope.immediate = 0
+    }
     this.#pace(attempt, outcome, status, headers, hint?.ms, now)
     return outcome
   }
@@ -372,6 +372,8 @@ export class Outcomes {
 
   #succeeded(attempt: Attempt, now: number): void {
     const { target, scope, request } = attempt
+    // Not with its headers: a 200 may turn out to be a refusal.
+    scope.immediate = 0
     target.succeeded()
     if (target.callers !== undefined && !attempt.backend.ownsCredential) target.callers.readmit(request.callerKey)
     if (scope.health !== AVAILABLE) this.#apply(attempt, scope, 'success', now)

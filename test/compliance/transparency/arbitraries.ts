@@ -170,8 +170,8 @@ function playable (client: Client, isLast: boolean, plan: Turn): Turn {
   if (client.startsWith('native') && !PEER_TAKES_LEGACY_HANDLERS) response = { ...response, interim: [] }
   // What there is of it comes in one piece, and something of it must be missing when the client gives up.
   if (action.kind === 'abort' && response.body.length < 2) response = { ...response, body: 'ab' }
-  // Of an answer that redirects fetch reads no more than what has come with it.
-  if (isFetch(client) && response.status >= 300 && response.status < 400 && response.body === long) response = { ...response, body: 'ab' }
+  // Of an answer that redirects fetch reads no more than what has come with it, and may give it up before or after it breaks.
+  if (isFetch(client) && response.status >= 300 && response.status < 400) response = { ...response, body: response.body === long ? 'ab' : response.body, fate: isBrokenOff(response.fate) ? 'whole' : response.fate }
   // Interim answers may come in one piece with the final one or not, and the client may give up before or after.
   if (action.kind === 'abort') response = { ...response, interim: [] }
   // undici fails an assertion of its own when a connection ends while its parser is paused.
@@ -182,6 +182,8 @@ function playable (client: Client, isLast: boolean, plan: Turn): Turn {
   const query = plan.path.includes('the-callers') ? undefined : plan.query
   return { ...plan, query, headers, body, response, action }
 }
+
+const isBrokenOff = (fate: ResponsePlan['fate']): boolean => fate === 'fin in the body' || fate === 'reset in the body' || fate === 'a bad chunk' || fate === 'too long for its length'
 
 const isHost = (name: string): boolean => name.toLowerCase() === 'host'
 

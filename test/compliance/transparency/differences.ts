@@ -143,7 +143,8 @@ function onlyEnded ({ traces }: PlayedTurn, message: string): boolean {
 function startFirst (bare: Trace, seen: Trace, endsAtStart: boolean): Trace {
   const [start, ...rest] = seen.calls
   if (start === undefined || !isStart(start) || bare.calls.some(isStart)) return bare
-  if (endsAtStart) return { ...bare, calls: [start, ...rest.filter(isError).slice(0, 1)] }
+  // It is not dispatched at all then, and whether more would be welcome is not known.
+  if (endsAtStart) return { ...bare, returned: seen.returned, calls: [start, ...rest.filter(isError).slice(0, 1)] }
   // undici has no controller for a request that never got a connection.
   return { ...bare, calls: [start, ...bare.calls.map((call): Call => call[0] === 'onResponseError' ? [call[0], start[1], call[2]] : call)] }
 }

@@ -165,7 +165,7 @@ function playable (client: Client, isLast: boolean, plan: Turn): Turn {
   if (isThrottling) body = { ...body, waits: false }
   // Of one that is not delivered no more is read than 64 KiB, and its connection is given up.
   if (isThrottling && response.body === long) response = { ...response, body: 'ab' }
-  const action: Action = isThrottling || (body.waits && plan.action.kind === 'abort') ? { kind: 'none' } : plan.action
+  const action: Action = !isLast || isThrottling || (body.waits && plan.action.kind === 'abort') ? { kind: 'none' } : plan.action
   // What undici 8 puts before its Agent for the fetch of Node 22 and 24 waits for ever after an interim answer, when no body follows.
   if (client.startsWith('native') && !PEER_TAKES_LEGACY_HANDLERS) response = { ...response, interim: [] }
   // What there is of it comes in one piece, and something of it must be missing when the client gives up.
@@ -176,6 +176,8 @@ function playable (client: Client, isLast: boolean, plan: Turn): Turn {
   if (action.kind === 'abort') response = { ...response, interim: [] }
   // undici fails an assertion of its own when a connection ends while its parser is paused.
   if (action.kind === 'pause') response = { ...response, framing: response.framing === 'close' ? 'length' : response.framing, fate: 'whole', version: '1.1', lines: response.lines.filter((line) => line !== 'Connection: close') }
+  // Whether a connection that comes to an end is gone already when the next request comes is chance.
+  if (!isLast) response = { ...response, fate: 'whole', filler: Math.min(response.filler, 8_000) }
   // How much of a long body goes out before somebody gives up is chance.
   if (response.early || response.fate !== 'whole' || action.kind !== 'none' || body.announced === 'one less') body = { ...body, chunks: body.chunks.filter((chunk) => chunk !== long) }
   // undici refuses a query beside one in the path, of which nothing may be left where the backend has a credential of its own.
@@ -201,11 +203,18 @@ export function exchange (client: Client): fc.Arbitrary<Exchange> {
     ...plan,
     turns: plan.turns.map((turn, i) => i > 0 && isClosedUnanswered(turn) ? { ...turn, response: { ...turn.response, fate: 'whole' } } : turn),
     setting: plan.turns.some(isLeftAlone) ? 'as the client sends it' : plan.setting,
-    // undici would send the head alone then, and the server would wait for the rest.
-    // That a stream is too long may be found out before its output is there, or afterwards.
-    agent: (plan.agent?.['maxResponseSize'] !== undefined && plan.turns.some(isLookedInto)) ||
-      plan.agent?.['strictContentLength'] === false && plan.turns.some(({ body }) => body.announced === 'one more') ? {} : plan.agent,
+    agent: isChance(plan) ? {} : plan.agent,
   }))
+}
+
+/** With options of the Agent's that make something else of these turns than what they are to show. */
+function isChance ({ agent, turns }: Pick<Exchange, 'agent' | 'turns'>): boolean {
+  // Whether a connection that is given up for them is gone already when the next request comes.
+  if (turns.length > 1 && (agent?.['maxHeaderSize'] ?? agent?.['maxResponseSize']) !== undefined) return true
+  // That a stream is too long may be found out before its output is there, or afterwards.
+  if (agent?.['maxResponseSize'] !== undefined && turns.some(isLookedInto)) return true
+  // undici would send the head alone then, and the server would wait for the rest.
+  return agent?.['strictContentLength'] === false && turns.some(({ body }) => body.announced === 'one more')
 }
 
 /** On a connection that has served before this is nobody's failure to the balancer: it sends the request once more, as tests of its own show. */

@@ -140,11 +140,12 @@ function onlyEnded ({ traces }: PlayedTurn, message: string): boolean {
 }
 
 /** @param endsAtStart the handler throws or gives up when it hears of the start: of what is wrong with the request it never hears */
-function startFirst (bare: Trace, seen: Trace, endsAtStart: boolean): Trace {
+function startFirst (without: Trace, seen: Trace, endsAtStart: boolean): Trace {
+  // It is not dispatched at all then, and whether more would be welcome is not known.
+  const bare = endsAtStart ? { ...without, returned: seen.returned } : without
   const [start, ...rest] = seen.calls
   if (start === undefined || !isStart(start) || bare.calls.some(isStart)) return bare
-  // It is not dispatched at all then, and whether more would be welcome is not known.
-  if (endsAtStart) return { ...bare, returned: seen.returned, calls: [start, ...rest.filter(isError).slice(0, 1)] }
+  if (endsAtStart) return { ...bare, calls: [start, ...rest.filter(isError).slice(0, 1)] }
   // undici has no controller for a request that never got a connection.
   return { ...bare, calls: [start, ...bare.calls.map((call): Call => call[0] === 'onResponseError' ? [call[0], start[1], call[2]] : call)] }
 }

@@ -80,8 +80,13 @@ describe('the README', () => {
     assert.deepEqual(types('Traffic').map(({ name }) => name), Object.keys(HINTS))
   })
 
-  test('has a table of outcomes that says what classify does, for every status', () => {
+  test('has a table of outcomes that says what classify does, for every status and code', () => {
     assert.deepEqual(checks.checkOutcomes(readme), [])
+    assert.deepEqual(checks.checkCodes(readme, checks.readText(root, 'src/core/classify.ts')), [])
+  })
+
+  test('has a table of errors inside a 200 that says what becomes of them', () => {
+    assert.deepEqual(checks.checkStreamErrors(readme), [])
   })
 
   test('has the levels of all events', () => {
@@ -182,10 +187,15 @@ describe('the checks of the README find', () => {
     ['a required option called optional', '| `backends` | required |', '| `backends` | none |', checks.checkOptions, /^backends is required/],
     ['an outcome of another class', '| `429` | throttled |', '| `429` | answered |', checks.checkOutcomes, /^429 is throttled, the table says answered$/],
     ['a status in the wrong row', '| `408`, any other', '| `409`, any other', checks.checkOutcomes, /^408 is failed, the table says answered$/],
+    ['a code in the wrong row', '`ModelNotFound`, `OperationNotSupported`', '`ModelNotFound`, `server_error`', checks.checkOutcomes, /^400 that says server_error is answered, the table says missing$/],
+    ['a refusal that is of either credential', ', to a credential of your client\'s | refused', ' | refused', checks.checkOutcomes, /^401 that says PermissionDenied to a credential of ours is misconfigured, the table says refused$/],
+    ['a request that is too large in another row', ', or that can never fit: ', ', or not: ', checks.checkOutcomes, /^429 that can never fit is oversized, the table says throttled$/],
+    ['a longer prompt without a place to go', 'that says `context_length_exceeded`, where another backend has `largerContext` | overlong', 'that says `context_length_exceeded` | overlong', checks.checkOutcomes, /^400 that says context_length_exceeded is answered, the table says overlong$/],
+    ['an error inside a 200 in the wrong row', '`slow_down`, `429` |', '`slow_down`, `server_error` |', checks.checkStreamErrors, /^server_error is failed, the table says throttled$/],
     ['a missing class', '| ignored |', '| nothing |', checks.checkOutcomes, /^ignored is not in the table$/],
     ['another level', '| `failover` | `info` |', '| `failover` | `debug` |', checks.checkLogLevels, /^failover is logged as info, the table says debug$/],
     ['an event that is none', '| `waited` | `debug` |', '| `awaited` | `debug` |', checks.checkLogLevels, /^waited is logged as debug/],
-    ['a missing field', '`attempt`, `outcome`, `to` |', '`attempt`, `outcome` |', checks.checkEvents, /^openai-priority-loadbalancer:failover has attempt/],
+    ['a missing field', '`attempt`, `outcome`, `to`, `errorCode`', '`attempt`, `outcome`, `errorCode`', checks.checkEvents, /^openai-priority-loadbalancer:failover has attempt/],
     ['a missing field of the status', '`totalMs` and `longestMs`', '`totalMs`', checks.checkStatus, /^longestMs is not in the table$/],
   ] as const) {
     test(`${what} in a table`, () => {
@@ -193,6 +203,11 @@ describe('the checks of the README find', () => {
       assert.match(problem ?? 'nothing', expected)
     })
   }
+
+  test('a code that is not told of', () => {
+    assert.deepEqual(checks.checkCodes(readme, "new Set(['insufficient_quota', 'bankrupt'])"), ['bankrupt is not in the table'])
+    assert.deepEqual(checks.checkCodes(readme, ''), ['no code was found'])
+  })
 
   test('another code of an error', () => {
     assert.deepEqual(checks.checkErrors(spoil('| `ERR_OPLB_CLOSED` |', '| `ERR_OPLB_END` |'), ERRORS), ['BalancerClosedError has the code ERR_OPLB_CLOSED, the table says ERR_OPLB_END'])

@@ -14,8 +14,11 @@ import type { BackendConfig, BackendStatus, Out, PoolConfig, ScopeStatus } from 
 /** A cooldown that is prolonged by less is no news, in milliseconds: the answers of one burst ask for about the same. */
 const NEWS_MS = 1_000
 
+/** Of more refusals at once the shortest are not remembered one by one: bursts are taken back together. */
+const MOST_COOLDOWNS = 64
+
 /** What asks for less, in milliseconds, asks for no pause: PTUs ask for tens of milliseconds. */
-const IMMEDIATE_MS = 10
+export const IMMEDIATE_MS = 10
 
 /** In milliseconds. As long as the shortest ejection. */
 const FIRST_FLOOR_MS = 250
@@ -29,9 +32,13 @@ export class ScopeState extends Condition {
   readonly name: string
   /** Monotonic time; in the past when there is no cooldown. */
   cooldownUntil = -Infinity
+  /** The ends of all that were asked for and are not over, the latest last: any of them may have to be taken back. */
+  readonly #cooldowns: number[] = []
   attempts = 0
   successes = 0
   throttled = 0
+  /** Answered, by another deployment of the same resource, since it was full itself. */
+  spillovers = 0
   failures = 0
   inFlight = 0
   /** Monotonic time of the last attempt or cooldown. */
@@ -75,6 +82,7 @@ export class ScopeState extends Condition {
     if (forMs <= 0) return false
     // To the millisecond: who may come back when is the slow start's business, and a window that is open should be used.
     const until = now + forMs
+    this.#noteCooldown(until, now)
     if (until <= this.cooldownUntil) return false
     const isNews = this.cooldownUntil <= now || until - this.#announcedUntil > NEWS_MS
     this.cooldownUntil = until
@@ -84,6 +92,24 @@ export class ScopeState extends Condition {
       this.#isCooling = true
     }
     return isNews
+  }
+
+  #noteCooldown(until: number, now: number): void {
+    const cooldowns = this.#cooldowns
+    while (cooldowns.length >= MOST_COOLDOWNS || cooldowns[0]! <= now) cooldowns.shift() // of nothing, nothing
+    let at = cooldowns.length
+    while (at > 0 && cooldowns[at - 1]! > until) at-- // above 0
+    cooldowns.splice(at, 0, until)
+  }
+
+  /** It was not what it looked like: what others have asked for stays. @param until its end. @returns whether anything changed. */
+  undoCooldown(until: number): boolean {
+    const at = this.#cooldowns.indexOf(until)
+    if (at < 0) return false
+    this.#cooldowns.splice(at, 1)
+    const before = this.cooldownUntil
+    this.cooldownUntil = this.#cooldowns.at(-1) ?? -Infinity
+    return this.cooldownUntil !== before
   }
 
   /**
@@ -139,6 +165,7 @@ export class ScopeState extends Condition {
       attempts: this.attempts,
       successes: this.successes,
       throttled: this.throttled,
+      spillovers: this.spillovers,
       failures: this.failures,
       inFlight: this.inFlight,
       pace,
@@ -163,6 +190,8 @@ export class Backend extends Condition {
   attempts = 0
   successes = 0
   throttled = 0
+  /** Answered, by another deployment of the same resource, since it was full itself. */
+  spillovers = 0
   failures = 0
   /** Attempts whose response body has not ended. */
   inFlight = 0
@@ -276,6 +305,7 @@ export class Backend extends Condition {
       attempts: this.attempts,
       successes: this.successes,
       throttled: this.throttled,
+      spillovers: this.spillovers,
       failures: this.failures,
       lastLatencyMs: Number.isNaN(this.lastLatencyMs) ? undefined : this.lastLatencyMs,
       scopes,

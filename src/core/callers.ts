@@ -23,15 +23,18 @@ interface CallerOut {
   /** Monotonic time at which that became known: requests that went out before are no news. */
   readonly since: number
   readonly reason: CallerReason
-  /** In a row. */
+  /** In a row. 0: refused, and yet not out. */
   readonly times: number
 }
 
 export class Callers {
   readonly #out = new Map<string, CallerOut>()
 
+  /** For how many it is out, or was until lately. */
   get size(): number {
-    return this.#out.size
+    let size = 0
+    for (const { times } of this.#out.values()) if (times > 0) size++
+    return size
   }
 
   /** Milliseconds until a request with this credential may be tried again; 0: now. */
@@ -51,16 +54,19 @@ export class Callers {
     const times = known?.reason === reason ? known.times + 1 : 1
     const [firstMs, longestMs] = reason === 'refused' ? [FIRST_REFUSED_MS, LONGEST_REFUSED_MS] : [FIRST_EXHAUSTED_MS, LONGEST_EXHAUSTED_MS]
     const ms = Math.min(longestMs, firstMs * 2 ** (times - 1))
-    this.#out.delete(key)
-    this.#out.set(key, { until: now + ms, since: now, reason, times })
-    if (this.#out.size > MOST_CALLERS) this.#forgetOldest()
+    this.#remember(key, { until: now + ms, since: now, reason, times })
     return ms
+  }
+
+  /** It was refused in a way that says nothing of other requests, or is told as it is: it is not out, and known to be refused all the same. */
+  mark(key: string): void {
+    if (!this.isRefused(key)) this.#remember(key, { until: -Infinity, since: -Infinity, reason: 'refused', times: 0 })
   }
 
   /** A request with this credential goes out. Where it was out, those that follow wait for what comes of it, for as long as it had been out at first. */
   tried(key: string, now: number): void {
     const known = this.#out.get(key)
-    if (known !== undefined && known.until <= now) known.until = now + (known.reason === 'refused' ? FIRST_REFUSED_MS : FIRST_EXHAUSTED_MS)
+    if (known !== undefined && known.times > 0 && known.until <= now) known.until = now + (known.reason === 'refused' ? FIRST_REFUSED_MS : FIRST_EXHAUSTED_MS)
   }
 
   /** It is taken. */
@@ -69,8 +75,9 @@ export class Callers {
   }
 
   /** A map keeps the order in which keys came. */
-  #forgetOldest(): void {
-    const { value } = this.#out.keys().next()
-    if (value !== undefined) this.#out.delete(value)
+  #remember(key: string, out: CallerOut): void {
+    this.#out.delete(key)
+    this.#out.set(key, out)
+    if (this.#out.size > MOST_CALLERS) this.#out.delete(this.#out.keys().next().value!) // there is one
   }
 }

@@ -2,12 +2,12 @@
  * The books: every attempt from its beginning to its end, in counters, health, cooldowns and pace. What an attempt means is
  * decided by `classify`, what follows for the request by the pool; here it is written down.
  */
-import { FAILURES_OF_SCOPES, type Backend, type ScopeState } from './backend.js'
+import { FAILURES_OF_SCOPES, IMMEDIATE_MS, type Backend, type ScopeState } from './backend.js'
 import { Callers, type CallerReason } from './callers.js'
 import { classify, classifyInStream, isDelivered, isWrongOperation, mayBeThrottled, namesModel } from './classify.js'
 import { AVAILABLE, FAILURES_TO_EJECT, type Circumstances, type Condition, type Health, type HealthEvent, type Probing } from './health.js'
 import { Latency, sizeClassOf } from './latency.js'
-import { Attempt, type PoolListener, type PoolRequest } from './request.js'
+import { Attempt, Setback, type PoolListener, type PoolRequest } from './request.js'
 import { readRetryAfter, saysRoomIsLeft, type RetryHint } from './retry-after.js'
 import type { AnswerError, AttemptEnd, OutcomeClass, PoolConfig, ResponseHeaders, System } from './types.js'
 
@@ -103,6 +103,7 @@ export class Outcomes {
   reconsider(attempt: Attempt, error: AnswerError | undefined, isTooLarge: boolean, headers: ResponseHeaders, config: Cooldowns, now: number): OutcomeClass {
     const { status } = attempt
     attempt.error = error
+    attempt.wasRead = true
     const hint = status < 400 || mayBeThrottled(status) ? readRetryAfter(headers, this.#system) : undefined
     if (status < 400) {
       const outcome = error === undefined ? 'failed' : classifyInStream({ error, isTooLarge, hasLarger: this.#hasLarger(attempt) })
@@ -113,7 +114,7 @@ export class Outcomes {
       return outcome
     }
     const outcome = this.#classify(attempt, hint, isTooLarge || (status === 429 && saysRoomIsLeft(headers)))
-    if (outcome !== 'throttled' && attempt.cooldown !== undefined) this.#undoCooldown(attempt, attempt.cooldown)
+    if (outcome !== 'throttled' && attempt.cooldownUntil !== undefined && attempt.scope.undoCooldown(attempt.cooldownUntil)) this.changes++
     return outcome
   }
 
@@ -132,22 +133,16 @@ export class Outcomes {
   #coolDown(attempt: Attempt, hint: RetryHint | undefined, { cooldownMs, maxCooldownMs }: Cooldowns, now: number): void {
     const { target, scope, status, error } = attempt
     this.changes++
-    const before = scope.cooldownUntil
     const askedMs = hint?.ms ?? cooldownMs
-    const isNews = scope.coolDown(Math.min(Math.max(askedMs, scope.floorMs(askedMs, attempt.startedAt, now)), maxCooldownMs), now)
-    if (scope.cooldownUntil !== before) attempt.cooldown = { until: scope.cooldownUntil, before }
+    if (askedMs < IMMEDIATE_MS) attempt.request.immediates++
+    const forMs = Math.min(Math.max(askedMs, scope.floorMs(askedMs, attempt.startedAt, now)), maxCooldownMs)
+    const isNews = scope.coolDown(forMs, now)
+    attempt.cooldownUntil = now + forMs
     if (isNews && this.#listener.hears('cooldown')) {
       this.#listener.tell('cooldown', {
         backend: target.config, scope: scope.name, cooldownMs: scope.cooldownUntil - now, source: hint?.source ?? 'default', status, error,
       })
     }
-  }
-
-  /** It was not what it looked like. A longer one that came since stays. */
-  #undoCooldown({ scope }: Attempt, { until, before }: { readonly until: number; readonly before: number }): void {
-    if (scope.cooldownUntil !== until) return
-    scope.cooldownUntil = before
-    this.changes++
   }
 
   /** What an answer says of limits: that the request was let in, or not, and how full the backend is. */
@@ -165,7 +160,10 @@ export class Outcomes {
       attempt.target.undone(attempt.declaredCost, attempt.startedAt, now)
     } else {
       if (slowStart.admitted(attempt)) pacer?.admitted(attempt)
-      pacer?.synchronize(attempt, headers, Math.min(now, slowStart.arrivedAt(attempt)), now)
+      if (pacer?.synchronize(attempt, headers, Math.min(now, slowStart.arrivedAt(attempt)), now) === true) {
+        attempt.target.spillovers++
+        attempt.scope.spillovers++
+      }
     }
   }
 
@@ -199,26 +197,41 @@ export class Outcomes {
     else if (outcome === 'exhausted' && attempt.backend.ownsCredential) this.#apply(attempt, target, 'exhausted', now)
     else if (outcome === 'exhausted' || outcome === 'refused') this.#takeOutFor(attempt, outcome, now)
     else if (outcome === 'missing' && this.#isOfName(attempt, now)) this.#apply(attempt, scope, 'missing', now)
-    else this.#release(attempt, now)
+    // What its body says may decide the probe: the slot is held until that was read.
+    else if (outcome !== 'throttled' || attempt.status !== 429) {
+      this.#release(attempt, now)
+      if (outcome === 'answered' && isRefusal(attempt) && request.path !== 'outside') this.#callersOf(target).mark(request.callerKey)
+    }
   }
 
   /** Our credential was refused: everywhere, for one deployment, or where that says nothing of the model API. */
   #misconfigured(attempt: Attempt, now: number): void {
-    const { target, scope, request: { path }, error } = attempt
+    const { target, scope, request: { path }, error, status, wasRead } = attempt
     // Not with a key that an update has replaced since.
     if (attempt.backend !== target.config || path === 'outside') return this.#release(attempt, now)
     const event = attempt.backend.credential?.isFetched === true ? 'credential' : 'misconfigured'
-    this.#apply(attempt, path === 'core' && !namesModel(error) ? target : scope, event, now)
+    // What was the caller's at once was not looked into: a 403 may have named the model, and other models need not pay for that.
+    const isOfScope = path !== 'core' || namesModel(error) || (status === 403 && !wasRead)
+    this.#apply(attempt, isOfScope ? scope : target, event, now)
   }
 
   /** A caller's own credential: nobody else notices. */
   #takeOutFor(attempt: Attempt, reason: CallerReason, now: number): void {
-    const { target, request } = attempt
+    const { target, request, error } = attempt
     this.#release(attempt, now)
-    if (reason === 'refused') request.isRefused = true
-    this.knowsCallers = true
-    const cooldownMs = (target.callers ??= new Callers()).takeOut(request.callerKey, reason, attempt.startedAt, now)
+    if (reason === 'refused') {
+      request.isRefused = true
+      if (request.path === 'outside') return
+      // It may not make pictures, or use this model: that says nothing of its chats.
+      if (request.path !== 'core' || namesModel(error)) return this.#callersOf(target).mark(request.callerKey)
+    }
+    const cooldownMs = this.#callersOf(target).takeOut(request.callerKey, reason, attempt.startedAt, now)
     if (cooldownMs > 0 && this.#listener.hears('caller-out')) this.#listener.tell('caller-out', { attempt, cooldownMs })
+  }
+
+  #callersOf(target: Backend): Callers {
+    this.knowsCallers = true
+    return target.callers ??= new Callers()
   }
 
   /** Whether the name is known, and its deployment not: one that answers others only does not know the operation. */
@@ -251,9 +264,9 @@ export class Outcomes {
       this.#release(attempt, now)
       return
     }
-    attempt.wasUnconnected = end === 'connection' || end === 'resolver' || end === 'local'
     if (end === 'reset' && attempt.status === 0) target.resets++
     this.#count(attempt, end === 'credential' ? 'misconfigured' : 'failed', now)
+    if (end === 'connection' || end === 'resolver' || end === 'local') attempt.setback!.wasUnconnected = true // just counted
     const event = BACKEND_EVENTS[end]
     if (end === 'local') this.#release(attempt, now)
     else if (event === undefined || end === 'reset') this.#failed(attempt, attempt.status > 0 ? 'broken' : end, now)
@@ -264,6 +277,7 @@ export class Outcomes {
   /** Of a response that was the caller's. Each of its beginnings is a success, so what breaks off is counted by itself. */
   #ended(attempt: Attempt, end: AttemptEnd, now: number): void {
     const { target, scope, outcome } = attempt
+    if (outcome === 'throttled') this.#release(attempt, now)
     if (outcome !== 'success') return
     if (end === 'completed') scope.breaks = 0
     if (end === 'dropped') {
@@ -308,7 +322,7 @@ export class Outcomes {
   #count(attempt: Attempt, outcome: OutcomeClass, now: number): void {
     const { request, target, scope } = attempt
     attempt.outcome = outcome
-    attempt.concludedAt = now
+    attempt.isConcluded = true
     request.lastOutcome = outcome
     if (outcome === 'success') {
       target.successes++
@@ -326,40 +340,41 @@ export class Outcomes {
     if (outcome === 'failed') request.failures++
     if (outcome === 'overlong') request.needsLarger = true
     if (outcome !== 'throttled') request.steps++
-    attempt.reopensAt = outcome === 'failed' ? now + REOPENS_AFTER_MS : now
+    attempt.setback = new Setback(now, outcome === 'failed' ? now + REOPENS_AFTER_MS : now)
   }
 
   /** A failure that may be the request's fault, the deployment's or the host's. */
   #failed(attempt: Attempt, evidence: number | string, now: number): void {
-    attempt.evidence = evidence
-    const twin = attempt.request.tried?.find((one) => one.evidence === evidence && one.target !== attempt.target)
-    if (twin === undefined) return this.#blame(attempt, now)
+    const setback = attempt.setback! // written down when it was counted
+    setback.evidence = evidence
+    const twin = attempt.request.tried?.find((one) => one.setback?.evidence === evidence && one.target !== attempt.target)
+    if (twin?.setback === undefined) return this.#blame(attempt, setback, now)
     // Two backends say the same: a caller must not be able to empty a pool with one poisonous prompt.
-    attempt.isSuspect = true
+    setback.isSuspect = true
     this.#release(attempt, now)
-    if (twin.isSuspect) return
-    twin.isSuspect = true
-    this.#takeBack(twin, now)
+    if (twin.setback.isSuspect) return
+    twin.setback.isSuspect = true
+    this.#takeBack(twin, twin.setback, now)
     if (this.#listener.hears('suspect-request')) this.#listener.tell('suspect-request', { attempt, evidence })
   }
 
-  #blame(attempt: Attempt, now: number): void {
+  #blame(attempt: Attempt, setback: Setback, now: number): void {
     const { target, scope } = attempt
-    if (attempt.evidence === 'reset') {
+    if (setback.evidence === 'reset') {
       this.#apply(attempt, target, 'unreachable', now)
-      attempt.targetStreak = target.streak
+      setback.targetStreak = target.streak
       return
     }
-    attempt.targetStreak = target.count('failed')
-    attempt.scopeStreak = scope.count('failed')
+    setback.targetStreak = target.count('failed')
+    setback.scopeStreak = scope.count('failed')
     this.#apply(attempt, scope, 'failed', now)
     const isOfBackend = target.failedOn(scope) || attempt.isProbe
-    if (isOfBackend) this.#change(target, undefined, 'failed', { ...this.#circumstances(now, attempt.isProbe, attempt.tookMs), failuresToEject: 1 })
+    if (isOfBackend) this.#change(target, undefined, 'failed', { ...this.#circumstances(now, attempt.isProbe, attempt.tookMs(now)), failuresToEject: 1 })
   }
 
-  #takeBack(attempt: Attempt, now: number): void {
-    const { target, scope, targetStreak, scopeStreak } = attempt
-    const kind = attempt.evidence === 'reset' ? 'outright' : 'failed'
+  #takeBack(attempt: Attempt, { evidence, targetStreak, scopeStreak }: Setback, now: number): void {
+    const { target, scope } = attempt
+    const kind = evidence === 'reset' ? 'outright' : 'failed'
     if (kind === 'failed') target.notFailedOn(scope)
     const wasOut = target.health.kind !== 'available'
     const wasScopeOut = scope.health.kind !== 'available'
@@ -382,7 +397,7 @@ export class Outcomes {
       this.#apply(attempt, target, 'success', now)
     }
     // It could be answered: those that failed it in the same way are at fault after all.
-    if (request.tried !== undefined) for (const one of request.tried) if (one.isSuspect) this.#blame(one, now)
+    if (request.tried !== undefined) for (const one of request.tried) if (one.setback?.isSuspect === true) this.#blame(one, one.setback, now)
   }
 
   /**
@@ -418,7 +433,7 @@ export class Outcomes {
 
   #apply(attempt: Attempt, condition: Backend | ScopeState, event: HealthEvent, now: number): void {
     const isScope = condition === attempt.scope
-    const circumstances = this.#circumstances(now, isScope ? attempt.isScopeProbe : attempt.isProbe, attempt.tookMs)
+    const circumstances = this.#circumstances(now, isScope ? attempt.isScopeProbe : attempt.isProbe, attempt.tookMs(now))
     this.#change(attempt.target, isScope ? attempt.scope : undefined, event, circumstances, attempt.error)
   }
 
@@ -445,6 +460,11 @@ export class Outcomes {
   #circumstances(now: number, isProbe: boolean, tookMs: number): Circumstances {
     return { now, isProbe, tookMs, random: this.#random, failuresToEject: FAILURES_TO_EJECT }
   }
+}
+
+/** Told to the caller as it is, and yet no backend is to let it in on a credential of ours. */
+function isRefusal({ status, backend: { ownsCredential } }: Attempt): boolean {
+  return !ownsCredential && (status === 401 || status === 403)
 }
 
 /** Out for what an update may have put right. */

@@ -6,7 +6,7 @@
  * can wait; it never keeps one from being sent where there is no other way.
  */
 import type { Backend, ScopeState, Tiers } from './backend.js'
-import { AVAILABLE, canProbe, LONGEST_BACKOFF_MS, type Condition } from './health.js'
+import { AVAILABLE, canProbe, LONGEST_BACKOFF_MS, type Condition, type EjectionReason } from './health.js'
 import { FASTEST_KEEPS_MS, SIZE_CLASSES, sizeClassOf, speedOf } from './latency.js'
 import type { Outcomes } from './outcomes.js'
 import type { Attempt, PoolRequest, Shortage } from './request.js'
@@ -41,7 +41,7 @@ export class Picker {
   /** The working space of a look for one request. */
   readonly #candidates = new Candidates()
   /** The one shortage that is ever handed out: valid until the next pick. */
-  readonly #shortage = { kind: 'shortage' as const, isThrottled: false, isMissing: false, toldMs: Infinity, soonestMs: Infinity }
+  readonly #shortage = { kind: 'shortage' as const, isThrottled: false, isInVain: false, toldMs: Infinity, soonestMs: Infinity }
 
   /** Whether the balancer tries by itself what cannot be reached. */
   probes = false
@@ -75,12 +75,13 @@ export class Picker {
       const backend = tiers.backends[position]! // drawn from them
       if (backend.declaredMs(request.bodyBytes, now) > 0 || callerOutMs(backend, request, now) > 0 || isPassedOver(backend, request)) continue
       if (state === undefined) return backend
+      if (isDoubtful(state, request)) continue
       state.admitDue(now)
       if (canWait && state.slowStart.waitMs(now) > 0) continue
       const { pacer } = state
       if (pacer !== undefined && (pacer.toldMs(request.bodyBytes, now) > 0 || pacer.feltMs(request.bodyBytes, now) > 0)) continue
-      const share = shareOf(state, request, ready, now)
-      if (ready.count === 1 || share >= 1 || this.#random() < share) return backend
+      const share = ready.count === 1 ? 1 : shareOf(state, request, ready, now)
+      if (share >= 1 || this.#random() < share) return backend
     }
     return undefined
   }
@@ -101,23 +102,24 @@ export class Picker {
   #search(tiers: Tiers, scope: Scope, request: PoolRequest, canWait: boolean, now: number): Backend | Shortage {
     const ready = this.#readyOf(tiers, scope, now)
     const found = this.#candidates
-    collectCandidates(tiers, scope, request, canWait, this.probes, ready, found, now)
+    collectCandidates(tiers, scope, request, canWait, this.probes, true, ready, found, now)
+    if (found.count === 0 && found.isDoubtful) collectCandidates(tiers, scope, request, canWait, this.probes, false, ready, found, now)
     if (found.count > 0) return tiers.backends[found.draw(this.#random)]! // drawn from them
     if (!canWait && found.leastFelt >= 0) return tiers.backends[found.leastFelt]! // found among them
     // Better than to wait, and than a 429: one that failed, but may be back.
     const halfOpen = found.isHalfOpen ? findLeastBad(tiers.backends, scope, request, now, now) : undefined
     if (halfOpen !== undefined) return halfOpen
     const isFull = found.throttledMs !== Infinity || found.leastFelt >= 0
-    const isMissing = !isFull && isMissingOn(tiers.backends, scope, request)
+    const prospect = isFull ? 'hope' : findProspect(tiers.backends, scope, request, now)
     // One answer says it: of the home, since that is where it will be made.
-    if (isMissing && request.attempts === 0) return scope.unserved?.[tiers.home.index] === true ? tiers.backends[scope.unserved.indexOf(false)]! : tiers.home // some backend serves it
-    const leastBad = canWait || isMissing ? undefined : isFull ? findInstead(tiers.backends, scope, request, now) : findLeastBad(tiers.backends, scope, request, Infinity, now)
+    if ((prospect === 'missing' || prospect === 'none') && request.attempts === 0) return findHome(tiers, scope, request)
+    const leastBad = prospect === 'missing' || (canWait && prospect === 'hope') ? undefined : isFull ? findInstead(tiers.backends, scope, request, now) : findLeastBad(tiers.backends, scope, request, Infinity, now)
     if (leastBad !== undefined) return leastBad
     const shortage = this.#shortage
     // A probe has not said that a backend is full: who can wait is not refused while one is under way.
     const outMs = found.isProbing ? Math.min(found.ejectedMs, canWait ? PROBE_LOOK_MS : LONGEST_BACKOFF_MS) : found.ejectedMs
     shortage.isThrottled = isFull
-    shortage.isMissing = isMissing
+    shortage.isInVain = prospect !== 'hope'
     shortage.toldMs = found.feltMs === Infinity ? Math.min(found.throttledMs, outMs) : 0
     shortage.soonestMs = Math.min(found.throttledMs, outMs, found.feltMs)
     return shortage
@@ -167,6 +169,14 @@ function callerOutMs(backend: Backend, request: PoolRequest, now: number): numbe
   return backend.callers === undefined || backend.config.ownsCredential ? 0 : backend.callers.outMs(request.callerKey, now)
 }
 
+/**
+ * A caller gave up waiting for it, which alone says little; a client that tries again may well be that caller, and better served
+ * elsewhere, where there is an elsewhere.
+ */
+function isDoubtful(state: ScopeState, request: PoolRequest): boolean {
+  return !Number.isNaN(state.abandonedAt) && request.isRepeat
+}
+
 /** After two failures on one origin the rest of that origin is passed over: what failed was the host. */
 const FAILURES_OF_ORIGIN = 2
 
@@ -177,6 +187,11 @@ function isPassedOver(backend: Backend, request: PoolRequest): boolean {
   let failures = 0
   for (const { outcome, backend: { origin } } of request.tried) if (outcome === 'failed' && origin === backend.config.origin) failures++
   return failures >= FAILURES_OF_ORIGIN
+}
+
+/** To how many backends the request might go, were none of them out. @param canWait then also to those that it has tried. */
+export function countOpen(backends: readonly Backend[], request: PoolRequest, canWait: boolean): number {
+  return backends.filter((backend) => (canWait || findLast(request.tried, backend) === undefined) && backend.serves(request.scope) && !isPassedOver(backend, request)).length
 }
 
 /** Goes down the tiers to the first that has a backend in order, for any request; pace is left aside. */
@@ -199,7 +214,7 @@ function collectReady(tiers: Tiers, scope: Scope, probes: boolean, found: Candid
 
 /** Goes down the tiers to the first that has a backend with room for this request, or one whose estimate may be tested. */
 function collectCandidates(
-  tiers: Tiers, scope: Scope, request: PoolRequest, canWait: boolean, probes: boolean, ready: Candidates, found: Candidates, now: number,
+  tiers: Tiers, scope: Scope, request: PoolRequest, canWait: boolean, probes: boolean, doubts: boolean, ready: Candidates, found: Candidates, now: number,
 ): void {
   found.reset()
   // A request that has failed once already is no probe.
@@ -213,20 +228,19 @@ function collectCandidates(
       if (!isHealthy(backend, mayProbe && !(probes && backend.needsOwnProbe), found, now) || isPassedOver(backend, request)) continue
       const state = scope.states[position]
       if (state !== undefined && !isHealthy(state, mayProbe, found, now)) continue
+      if (doubts && state !== undefined && isDoubtful(state, request)) {
+        found.isDoubtful = true
+        continue
+      }
       const callerMs = callerOutMs(backend, request, now)
       if (callerMs > 0) {
         found.ejectedMs = Math.min(found.ejectedMs, callerMs)
         continue
       }
-      const declaredMs = backend.declaredMs(request.bodyBytes, now)
-      if (state === undefined) {
-        if (declaredMs > 0) found.throttledMs = Math.min(found.throttledMs, declaredMs)
-        else found.add(position, backend.config.weight)
-        continue
-      }
-      state.admitDue(now)
+      state?.admitDue(now)
       // Also beside a cooldown: who is told when to come back is told the later of both.
-      const toldMs = Math.max(state.cooldownUntil - now, state.pacer?.toldMs(request.bodyBytes, now) ?? 0, declaredMs)
+      const toldMs = Math.max(toldOf(state, request, now), backend.declaredMs(request.bodyBytes, now))
+      // Also where the name is forgotten already, since it meant nothing to the backend.
       const tried = findLast(request.tried, backend)
       const closedMs = tried === undefined ? 0 : reopensIn(tried, request, canWait, now)
       if (closedMs > 0 && tried?.outcome !== 'throttled' && toldMs <= 0) {
@@ -236,6 +250,10 @@ function collectCandidates(
       const fullMs = Math.max(toldMs, closedMs)
       if (fullMs > 0) {
         found.throttledMs = Math.min(found.throttledMs, fullMs)
+        continue
+      }
+      if (state === undefined) {
+        found.add(position, backend.config.weight)
         continue
       }
       const openingMs = canWait ? state.slowStart.waitMs(now) : 0
@@ -257,9 +275,14 @@ function collectCandidates(
   }
 }
 
+/** Milliseconds for which the scope has said that it is full. */
+function toldOf(state: ScopeState | undefined, { bodyBytes }: PoolRequest, now: number): number {
+  return state === undefined ? 0 : Math.max(state.cooldownUntil - now, state.pacer?.toldMs(bodyBytes, now) ?? 0)
+}
+
 /** Milliseconds until a backend that this request has tried is open to it again: only after a wait, when its cooldown or backoff is over. */
 function reopensIn(tried: Attempt, request: PoolRequest, canWait: boolean, now: number): number {
-  const reopensMs = tried.reopensAt! - now // written down with every attempt that was tried
+  const reopensMs = tried.setback!.reopensAt - now // written down with every attempt that was tried
   if (request.waitingSince !== undefined) return Math.max(0, reopensMs)
   if (canWait) return Math.max(AT_ONCE_MS, reopensMs)
   return tried.outcome === 'throttled' ? AT_ONCE_MS : Infinity
@@ -312,13 +335,51 @@ function findInstead(backends: readonly Backend[], scope: Scope, request: PoolRe
   })
 }
 
-/** Whether all that the request may go to have said that they do not have its deployment or model. */
-function isMissingOn(backends: readonly Backend[], scope: Scope, request: PoolRequest): boolean {
-  return backends.every((backend, position) => {
-    if (scope.unserved?.[position] === true) return true
-    const health = scope.states[position]?.health
-    return (health !== undefined && health.kind !== 'available' && health.reason === 'missing') || isPassedOver(backend, request)
-  })
+/**
+ * What a request may hope for that finds no backend, and none that is full.
+ * - `hope`: some backend may be well again, or is being probed.
+ * - `vain`: what is wrong with each is nothing that a wait puts right: a key, a bill, the length of this request.
+ * - `missing`: each has said that it does not have the deployment or model.
+ * - `none`: there is no backend that it may go to.
+ */
+type Prospect = 'hope' | 'vain' | 'missing' | 'none'
+
+function findProspect(backends: readonly Backend[], scope: Scope, request: PoolRequest, now: number): Prospect {
+  let prospect: Prospect = 'none'
+  for (let position = 0; position < backends.length; position++) {
+    const backend = backends[position]! // below the length
+    if (scope.unserved?.[position] === true || isPassedOver(backend, request)) continue
+    const state = scope.states[position]
+    if (state !== undefined && isMissing(state)) prospect = prospect === 'vain' ? 'vain' : 'missing'
+    else if (isInVain(backend, state, request, now)) prospect = 'vain'
+    else return 'hope'
+  }
+  return prospect
+}
+
+function isInVain(backend: Backend, state: ScopeState | undefined, request: PoolRequest, now: number): boolean {
+  if (callerOutMs(backend, request, now) > 0 || isOutAs('exhausted', backend) || isOutAs('misconfigured', backend) || isOutAs('misconfigured', state)) return true
+  const tried = findLast(request.tried, backend)
+  // A function may give another credential by then.
+  return tried !== undefined && tried.outcome !== 'failed' && tried.outcome !== 'throttled' && tried.backend.credential?.isFetched !== true
+}
+
+/** Also while that is being asked once more, which hardly ever ends otherwise. */
+function isMissing({ health }: Condition): boolean {
+  return health.kind !== 'available' && health.reason === 'missing'
+}
+
+/** Not while it is being probed: that may end well. */
+function isOutAs(reason: EjectionReason, condition: Condition | undefined): boolean {
+  return condition?.health.kind === 'ejected' && condition.health.reason === reason
+}
+
+/** Where an answer is to be had of which it is known that it will be none: at the home, as far as the request may go there. */
+function findHome(tiers: Tiers, scope: Scope, request: PoolRequest): Backend {
+  const { backends, home } = tiers
+  const isOpen = (backend: Backend): boolean => scope.unserved?.[backend.index] !== true && !isPassedOver(backend, request)
+  // A refused credential is refused where it came from, even for a model that is not there: it is known of a backend that has no other.
+  return isOpen(home) ? home : backends.find(isOpen) ?? backends.find((backend) => !isPassedOver(backend, request))!
 }
 
 /** Milliseconds for which it is out as failed, 0 where it is not; Infinity where no request should find that out. */

@@ -12,7 +12,7 @@ import { Tiers, type Backend } from './backend.js'
 import { AVAILABLE } from './health.js'
 import { Outcomes } from './outcomes.js'
 import { Pacer } from './pacing/pacer.js'
-import { Picker } from './pick.js'
+import { countOpen, Picker } from './pick.js'
 import { findPlace } from './places.js'
 import { Probes, type SendProbe } from './probes.js'
 import { FINEST_TIMER_MS, MAX_WAITERS, Queues, type Waiter } from './queue.js'
@@ -25,7 +25,7 @@ const WAIT = Object.freeze({ kind: 'wait' })
 const CLOSED = Object.freeze({ kind: 'closed' })
 
 /** For a request that waits for what no backend serves any more: better told at once. */
-const HOPELESS: Shortage = Object.freeze({ kind: 'shortage', isThrottled: true, isMissing: false, toldMs: Infinity, soonestMs: Infinity })
+const HOPELESS: Shortage = Object.freeze({ kind: 'shortage', isThrottled: true, isInVain: true, toldMs: Infinity, soonestMs: Infinity })
 
 /**
  * Refused at first, refused once more because another request was as quick after the wait, and a third time by bad luck: the
@@ -99,7 +99,10 @@ export class Pool {
 
   /** Whether another attempt of this request could follow the one under way: if not, it makes no difference what its answer says. */
   canMove(request: PoolRequest): boolean {
-    return !request.pinned && this.#tiers.backends.length > 1 && !this.#isUsedUp(request)
+    if (request.pinned || this.#isUsedUp(request)) return false
+    const { maxWaitMs = this.#config.maxWaitMs } = request
+    // The one under way is among them.
+    return countOpen(this.#tiers.backends, request, maxWaitMs > 0) > 1
   }
 
   /** Final response headers (status 200 and up, or 101): books what they say of limits. @returns what the answer means, as far as they tell. */
@@ -238,7 +241,7 @@ export class Pool {
     }
     if (to === undefined) {
       // With patience left a request also waits for a probe.
-      if (!isThrottled && (waitMs === 0 || (found.kind === 'shortage' && found.isMissing))) return this.surface(request, 'no-backend')
+      if (!isThrottled && (waitMs === 0 || (found.kind === 'shortage' && found.isInVain))) return this.surface(request, 'no-backend')
       if (isThrottled && (toldMs > waitMs || waitMs === 0)) return this.#reject(request, scope, toldMs, 'throttled', now)
       if (this.#queues.size >= MAX_WAITERS) return this.#reject(request, scope, toldMs, 'queue-full', now)
     }
@@ -259,7 +262,7 @@ export class Pool {
   }
 
   #isUsedUp(request: PoolRequest): boolean {
-    return request.attempts - request.repeats >= boundAttempts(this.#config, request)
+    return request.attempts - uncounted(this.#config, request) >= boundAttempts(this.#config, request)
   }
 
   /** A step after a 429 is free, and so is one that `isFree`. */
@@ -272,7 +275,7 @@ export class Pool {
   /** Once refused, a caller's credential is not to be helped to an answer by one of ours. */
   #recognize(request: PoolRequest): void {
     const { callerKey } = request
-    request.isRefused = this.#tiers.backends.some(({ callers }) => callers?.isRefused(callerKey))
+    request.isRefused = this.#tiers.backends.some(({ callers, config }) => !config.ownsCredential && callers?.isRefused(callerKey))
   }
 
   /** A request that was held asks again. */
@@ -285,8 +288,8 @@ export class Pool {
       return this.#reject(request, scope, found.kind === 'shortage' && found.toldMs < Infinity ? found.toldMs : 0, 'throttled', now)
     }
     if (found.kind === 'backend') return this.#serve(waiter, scope, found, now)
-    const { isThrottled, toldMs, soonestMs } = found
-    if (now < waiter.deadline && !(isThrottled && now + toldMs > waiter.deadline)) {
+    const { isThrottled, isInVain, toldMs, soonestMs } = found
+    if (!isInVain && now < waiter.deadline && !(isThrottled && now + toldMs > waiter.deadline)) {
       this.#queues.wakeBy(Math.min(now + soonestMs, waiter.deadline), now)
       return WAIT
     }
@@ -354,6 +357,11 @@ function isOver({ endsAt }: PoolRequest, now: number): boolean {
   return lateMs >= -FINEST_TIMER_MS && lateMs <= STANDSTILL_MS
 }
 
+/** Who waits and is told to come back at once does as he is told: that is bounded by his patience, since the floor under such waits grows. */
+function uncounted({ maxAttempts, maxWaitMs }: PoolConfig, request: PoolRequest): number {
+  return request.repeats + (maxAttempts === undefined && (request.maxWaitMs ?? maxWaitMs) > 0 ? request.immediates : 0)
+}
+
 function boundAttempts(config: PoolConfig, { maxWaitMs = config.maxWaitMs }: PoolRequest): number {
   const { maxAttempts, backends } = config
   return maxAttempts ?? (maxWaitMs > 0 ? Math.max(LEAST_ATTEMPTS_WITH_WAITS, 2 * backends.length) : backends.length)
@@ -372,5 +380,5 @@ const RESETS_OF_THE_DEAD = 3
  */
 function isFree(request: PoolRequest, last: Attempt | undefined, scope: Scope, to: Backend | undefined): boolean {
   if (to?.health.kind !== 'available' || (scope.states[to.index]?.health ?? AVAILABLE).kind !== 'available') return false
-  return request.steps <= 1 || last?.wasUnconnected === true || (last?.evidence === 'reset' && last.target.resets >= RESETS_OF_THE_DEAD)
+  return request.steps <= 1 || last?.setback?.wasUnconnected === true || (last?.setback?.evidence === 'reset' && last.target.resets >= RESETS_OF_THE_DEAD)
 }

@@ -215,6 +215,6 @@ export class Queues {
   #turnAt(waiter: Waiter, now: number): number {
     const found = this.#ask(waiter.request, now)
     if (found.kind === 'backend') return now
-    return found.isThrottled && now + found.toldMs > waiter.deadline ? now : now + found.soonestMs
+    return found.isInVain || (found.isThrottled && now + found.toldMs > waiter.deadline) ? now : now + found.soonestMs
   }
 }

@@ -5,7 +5,7 @@
  */
 import type { Backend, ScopeState } from './backend.js'
 import type { Probing, Streak } from './health.js'
-import type { Pacer } from './pacing/pacer.js'
+import type { PacedAttempt, Pacer } from './pacing/pacer.js'
 import type { Undecided } from './slow-start.js'
 import type { AnswerError, BackendConfig, CooldownSource, OutcomeClass, OutReason, PathKind, SurfaceReason } from './types.js'
 
@@ -24,6 +24,11 @@ export abstract class PoolRequest {
   /** A hash of the caller's own credential; asked only where some credential of a caller's was refused. */
   get callerKey(): string {
     return ''
+  }
+
+  /** Its client says that it has tried before. Asked only where some caller gave up waiting. */
+  get isRepeat(): boolean {
+    return false
   }
 
   /** For how long it may be held, in milliseconds, where it has said so itself: else the option of this name counts. */
@@ -56,11 +61,35 @@ export abstract class PoolRequest {
   needsLarger = false
   /** Attempts that met a connection which was closed just then, and were made once more: they do not count. */
   repeats = 0
+  /** Attempts that were told to come back at once: of a request that can wait they do not count. */
+  immediates = 0
   /** Monotonic time at which the request began to wait for the first time. */
   waitingSince: number | undefined = undefined
 
   /** The turn of a waiting request has come, or its wait is over: the shell calls `acquire` again. Never called from inside `acquire`. */
   abstract wake(): void
+}
+
+/** What is kept of an attempt that did not work. Apart from it, so that all the others are small. */
+export class Setback {
+  /** Monotonic time at which it became known. */
+  readonly at: number
+  /** Monotonic time from which the backend is open again to the request, where that waits. */
+  readonly reopensAt: number
+  /** No connection was made: nothing was asked of anyone. */
+  wasUnconnected = false
+  /** In which way it failed, where that may be the request's fault: a status, `timeout` or `reset`. */
+  evidence: number | string | undefined = undefined
+  /** Another backend failed the request in the same way. */
+  isSuspect = false
+  /** What the failure was counted in, on the backend and on the scope: it may have to be taken back. */
+  targetStreak: Streak | undefined = undefined
+  scopeStreak: Streak | undefined = undefined
+
+  constructor(at: number, reopensAt: number) {
+    this.at = at
+    this.reopensAt = reopensAt
+  }
 }
 
 /** One try of one request on one backend; made by `acquire`, given back with `settle`. */
@@ -89,34 +118,23 @@ export class Attempt implements Undecided {
   /** Milliseconds from `askedAt` to the response headers. */
   latencyMs = 0
   isSettled = false
-  /** Monotonic time at which its outcome became known. */
-  concludedAt = NaN
-  /** What its failure was counted in, on the backend and on the scope: it may have to be taken back. */
-  targetStreak: Streak | undefined = undefined
-  scopeStreak: Streak | undefined = undefined
+  /** Its outcome is known. */
+  isConcluded = false
   /** What the answer said of itself, where that was read. */
   error: AnswerError | undefined = undefined
-  /** The cooldown that it began, or prolonged, and the one before: it may have to be taken back. */
-  cooldown: { readonly until: number; readonly before: number } | undefined = undefined
-  /** In which way it failed, where that may be the request's fault: a status, a code, `timeout` or `reset`. */
-  evidence: number | string | undefined = undefined
-  /** Another backend failed the request in the same way. */
-  isSuspect = false
-  /** No connection was made: nothing was asked of anyone. */
-  wasUnconnected = false
-  /** Monotonic time from which the backend is open again to the request, where that waits. */
-  reopensAt: number | undefined = undefined
+  /** Its body was looked into, whatever came of it. */
+  wasRead = false
+  /** Monotonic time of the end of the cooldown that it asked for: it may have to be taken back. */
+  cooldownUntil: number | undefined = undefined
+  /** There only when it did not work. */
+  setback: Setback | undefined = undefined
   /** What it costs of a declared limit of tokens; -1 where it is not counted. */
   declaredCost = -1
   // The pacer's own.
   cost = 0
   sentRequests = 0
   sentTokens = 0
-  requestsCount = 0
-  tokensCount = 0
-  wentFullOfRequests = false
-  wentFullOfTokens = false
-  isTest = false
+  felt: PacedAttempt['felt'] = undefined
   // The slow start's own.
   isUndecided = false
   nextUndecided: Undecided | undefined = undefined
@@ -134,18 +152,13 @@ export class Attempt implements Undecided {
     this.pacer = scope.pacer
   }
 
-  /** Its outcome is known. */
-  get isConcluded(): boolean {
-    return !Number.isNaN(this.concludedAt)
-  }
-
   get kind(): 'send' {
     return 'send'
   }
 
-  /** Milliseconds until its outcome was known; not those in which its credential was fetched, unless it is that what failed. */
-  get tookMs(): number {
-    return this.concludedAt - (this.askedAt < Infinity ? this.askedAt : this.startedAt)
+  /** Milliseconds until its outcome was known, by now at the latest; not those in which its credential was fetched, unless it is that what failed. */
+  tookMs(now: number): number {
+    return (this.setback?.at ?? now) - (this.askedAt < Infinity ? this.askedAt : this.startedAt)
   }
 
   /** Whether this attempt decides on the backend's, or the scope's, readmission. Once the state has moved on, it no longer does. */
@@ -177,8 +190,8 @@ export interface Shortage {
   readonly kind: 'shortage'
   /** At least one backend has said that it is full, or only an estimate says so: a wait may help. */
   readonly isThrottled: boolean
-  /** All have said that they do not have the deployment or model: no wait brings it. */
-  readonly isMissing: boolean
+  /** What keeps all from taking the request is nothing that a wait puts right. */
+  readonly isInVain: boolean
   /** Milliseconds until the first backend of all is expected to take the request, by its own word or out; 0 where only an estimate stands in the way, Infinity when none is. */
   readonly toldMs: number
   /** Milliseconds until the situation changes, estimates included. */

@@ -91,9 +91,11 @@ function isDate(text: string): boolean {
 
 function readSecondsOrDate(text: string, headers: ResponseHeaders, system: Pick<System, 'wallNow'>): number {
   if (!isDate(text)) return readSpan(text, 1_000)
+  const until = readDate(text)
   const [said = ''] = readTexts(headers, 'date')
-  const now = isDate(said) ? readDate(said) : NaN
-  return readDate(text) - (Number.isNaN(now) ? system.wallNow() : now)
+  const ms = isDate(said) ? until - readDate(said) : NaN
+  // Past by the answer's own clock it is no better than none.
+  return ms >= 0 ? ms : until - system.wallNow()
 }
 
 function readDate(text: string): number {

@@ -37,6 +37,8 @@ export class Candidates {
   isProbing = false
   /** One that is out may be tried now, though not by this request. */
   isHalfOpen = false
+  /** One was passed over that is in order, as far as is known for certain. */
+  isDoubtful = false
   /** Milliseconds until an estimate that stands in the way lets a request go; Infinity when there is none. */
   feltMs = Infinity
   /** Where only windows stand in the way: the position of the one with the shortest wait, and that wait; -1 when there is none. */
@@ -56,6 +58,7 @@ export class Candidates {
     this.ejectedMs = Infinity
     this.isProbing = false
     this.isHalfOpen = false
+    this.isDoubtful = false
     this.feltMs = Infinity
     this.leastFelt = -1
     this.leastFeltMs = Infinity

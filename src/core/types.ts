@@ -110,9 +110,6 @@ export type ResponseHeaders =
   | Readonly<Record<string, string | string[] | undefined>>
   | readonly (Uint8Array | string | readonly (Uint8Array | string)[])[]
 
-/** What an error says of itself, of an answer's body or in a stream: `error.code`, `error.type` and `error.param`, as text; nothing else of it counts. */
-export interface AnswerError { readonly code: string | undefined; readonly type: string | undefined; readonly param: string | undefined }
-
 /**
  * What an error says of itself, in an answer's body or in a stream: `error.code`, `error.type` and `error.param`, as text. Nothing
  * else of it counts: messages quote what callers wrote.
@@ -212,6 +209,8 @@ export interface ScopeStatus {
   readonly attempts: number
   readonly successes: number
   readonly throttled: number
+  /** Successes that another deployment of the same resource has given, since this one was full (Azure OpenAI, spillover). Counted with `pacing`. */
+  readonly spillovers: number
   readonly failures: number
   readonly inFlight: number
   /** What pacing has learned, where it has: the backend's pace in units per second, and how long until the next request fits (0: now). */
@@ -238,6 +237,8 @@ export interface BackendStatus {
   readonly attempts: number
   readonly successes: number
   readonly throttled: number
+  /** Successes that another deployment of the same resource has given, since this one was full (Azure OpenAI, spillover). Counted with `pacing`. */
+  readonly spillovers: number
   readonly failures: number
   /** Time to response headers of the last success, in milliseconds. */
   readonly lastLatencyMs: number | undefined

@@ -10,12 +10,14 @@ import { OPTIONS, checkBoolean, checkDuration, checkInteger, checkNumber, descri
 import type { PoolConfig } from '../core/types.js'
 import { InvalidOptionsError } from '../errors.js'
 import { DEFAULT_LOG_LEVEL, resolveLogger, type Logger, type ResolvedLogger } from '../logger.js'
+import type { StreamGuard } from './traffic.js'
 import { findWarnings } from './warnings.js'
 
 export { ConfiguredBackend, type BackendOptions, type LimitsOption } from './backend.js'
 export { type BaseUrl } from './base-url.js'
 export { Credential, type CredentialOption } from './credential.js'
 export { type Logger } from '../logger.js'
+export { type StreamGuard, type Traffic } from './traffic.js'
 
 /** Options of `install`, `PriorityBalancer` and `priorityInterceptor`. They are copied: later changes to the object have no effect. */
 export interface BalancerOptions {
@@ -87,8 +89,8 @@ export interface BalancerOptions {
    */
   probe?: boolean | undefined
   /**
-   * Milliseconds from the moment on at which one attempt is on a connection, to its response headers; past it, the next
-   * backend. It does not bound the time of the body, the wait for a free connection or for a credential, nor the whole
+   * Milliseconds from the moment on at which one attempt is on a connection, to its response headers, of an event stream to its
+   * first output (see `streamGuard`); past it, the next backend. It does not bound the time of the body, the wait for a free connection or for a credential, nor the whole
    * request (see `deadlineMs`). Time in which our own process stood still does not count. Long generations without
    * streaming need long ones.
    * @default none: undici's own connect and headers timeouts apply
@@ -127,19 +129,6 @@ export interface BalancerOptions {
    * @default a pino logger named `openai-priority-loadbalancer` on stderr, level `warn` or what OPENAI_LOADBALANCER_LOG_LEVEL says
    */
   logger?: Logger | false | undefined
-}
-
-/** See `BalancerOptions.streamGuard`. */
-export type StreamGuard = 'output' | 'whole' | false
-
-/** What requests may say of themselves, by `withTraffic` or in a header. A field that is not given, or `undefined`, says nothing. */
-export interface Traffic {
-  /** The option `maxWaitMs` for these requests: an integer from 0 to 86,400,000. Header `x-balancer-max-wait-ms`. */
-  maxWaitMs?: number | undefined
-  /** The option `deadlineMs` for these requests: an integer from 1 to 86,400,000. Header `x-balancer-deadline-ms`. */
-  deadlineMs?: number | undefined
-  /** `whole`: an answer that is streamed is held until it has ended well. Header `x-balancer-stream`. */
-  stream?: 'whole' | undefined
 }
 
 /** What an option is when it is not given, in one place. Options that are not here have no default, or one that depends on others. */

@@ -61,7 +61,7 @@ function findMixedCredentials(backends: readonly ConfiguredBackend[]): string | 
   const [own, none] = [list(true), list(false)]
   if (own === '' || none === '') return undefined
   return `Some backends have a credential of their own (${own}), others have none (${none}): those are sent the credentials of your client, ` +
-    'whatever they are, and their 401 or 403 is the answer that your client gets. Give each backend its own.'
+    'whatever they are, and a client that is refused there gets no help from the others. Give each backend its own.'
 }
 
 /** RFC 6761 section 6.3 and RFC 1122 section 3.2.1.3. */

@@ -15,7 +15,7 @@ import type { System, Timer } from '../core/types.js'
 import type { Progress, Steered } from './caller.js'
 import { awaitCredential, FairTimer } from './clock.js'
 import { toError, wasServedBefore } from './failure.js'
-import type { Look, Verdict } from './look/look.js'
+import type { Look, Verdict } from './look/verdict.js'
 import type { KeptAnswer } from './own-answers.js'
 import type { OutgoingRequest } from './rewrite.js'
 import { errors, type AnyHandler, type AnyHeaders, type Inner, type LegacyHandler, type ParsedHeaders, type RawHeaders } from './undici.js'
@@ -202,6 +202,11 @@ export class AttemptHandler implements LegacyHandler, Steered {
     return this.#kept
   }
 
+  /** An answer is coming in, and the caller sees nothing of it yet. */
+  get isHeldUnderWay(): boolean {
+    return this.phase === 'undecided' && this.#look?.isUnderWay === true
+  }
+
   /** Nothing of the response reaches the caller until the look has found something. */
   hold(answer: KeptAnswer, look: Look): void {
     // A listener to the pool's events has ended the request meanwhile.
@@ -210,7 +215,7 @@ export class AttemptHandler implements LegacyHandler, Steered {
     this.#kept = answer
     this.#look = look
     // It has a time of its own, and is an answer by then: `attemptTimeoutMs` is for those that are not yet.
-    if (look.waitMs !== undefined) this.#timer?.cancel()
+    if (look.isUnderWay === undefined) this.#timer?.cancel()
     this.#arm(look.waitMs)
   }
 
@@ -255,6 +260,7 @@ export class AttemptHandler implements LegacyHandler, Steered {
   #endLook(): void {
     this.#timer?.cancel()
     this.#lookTimer?.cancel()
+    this.#look?.dispose?.()
     this.#look = undefined
   }
 
@@ -383,8 +389,9 @@ export class AttemptHandler implements LegacyHandler, Steered {
     if (look === undefined) return
     const { waitMs, stage } = look
     const verdict = look.write(chunk)
-    if (verdict !== undefined) this.#conclude(verdict)
-    else if (look.waitMs !== waitMs || look.stage !== stage) this.#arm(look.waitMs)
+    if (verdict !== undefined) return this.#conclude(verdict)
+    if (look.isUnderWay === true) this.#timer?.cancel()
+    if (look.restarts === true || look.waitMs !== waitMs || look.stage !== stage) this.#arm(look.waitMs)
   }
 
   #conclude(verdict: Verdict): void {

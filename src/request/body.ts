@@ -13,52 +13,74 @@ import { isNodeStream, Recording, type Chunk } from './recording.js'
  */
 const JOIN_BYTES = 65_536
 
-export class ReplayableBody implements BodyInHand {
-  readonly #body: unknown
-  readonly #recording: Recording | undefined
-  /** Whether undici learns the length from the headers: of an iterable it learns it from nowhere else. */
-  readonly #hasLengthHeader: boolean
-  #collected: Collected | undefined
-
-  private constructor(body: unknown, recording: Recording | undefined, hasLengthHeader: boolean) {
-    this.#body = body
-    this.#recording = recording
-    this.#hasLengthHeader = hasLengthHeader
-  }
-
-  /**
-   * @param contentLength what the caller's headers announce, in bytes; undefined when they do not
-   * @param maxReplayBytes a longer body streams through and is not kept
-   */
-  static of(body: unknown, contentLength: number | undefined, maxReplayBytes: number): ReplayableBody {
-    const recording = isSingleUse(body) ? new Recording(body, contentLength ?? endedLength(body), maxReplayBytes) : undefined
-    return new ReplayableBody(body, recording, contentLength !== undefined)
-  }
-
+export interface ReplayableBody extends BodyInHand {
   /** True when the whole body should be read before the first attempt: its length was announced and it fits. */
-  get wantsCollecting(): boolean {
-    return this.#recording !== undefined && this.#collected === undefined && this.#recording.announced
-  }
-
-  /** Reads the whole body. Rejects with the source's own error. */
-  async collect(): Promise<void> {
-    const chunks = await this.#recording?.collect()
-    this.#collected = chunks === undefined ? undefined : new Collected(chunks)
-  }
-
+  readonly wantsCollecting: boolean
   /** Whether another attempt can be made now. */
-  get replayable(): boolean {
-    return this.#recording === undefined || this.#recording.replayable
-  }
-
+  readonly replayable: boolean
   /** The error of the body's source, if that is what ended it: no backend is to blame then. */
-  get error(): unknown {
-    return this.#recording?.error
+  readonly error: unknown
+  /** A form that undici will write as it sends it; it can be asked for its fields. */
+  readonly form: FormData | undefined
+  /** There is one, but not in hand: a stream, or a Blob. */
+  readonly isOutOfSight: boolean
+  /** Length in bytes as far as it can be told without reading: 0 for none or unknown. */
+  readonly byteLength: number
+  /** Reads the whole body. Rejects with the source's own error. */
+  collect(): Promise<void>
+  /** The first bytes of the body, at least `length` of them where there are so many. Undefined when it is not in hand. */
+  head(length: number): Uint8Array | undefined
+  /** The last `length` bytes, or all of a shorter one. */
+  tail(length: number): Piece | undefined
+  /** All of it, with other bytes in the place of some. */
+  splice(start: number, end: number, bytes: Uint8Array): Uint8Array | undefined
+  /**
+   * What to hand to undici for one attempt.
+   * @param inOnePiece where it can be had so
+   */
+  open(inOnePiece: boolean): unknown
+  /** Another attempt will be made, now or later: the one before it reads no further. */
+  rewind(): void
+  /** No further attempt will be made: what was kept for one is let go. The attempt under way reads on. */
+  release(): void
+  /** No one will read on: the source is told. */
+  discard(): void
+}
+
+/** What is there as a whole, or is none. Apart from what is read, so that it costs a request next to nothing. */
+export class ReadyBody implements ReplayableBody {
+  readonly #body: unknown
+
+  constructor(body: unknown) {
+    this.#body = body
   }
 
-  /** The first bytes of the body, at least `length` of them where there are so many. Undefined when it is not in hand. */
+  get wantsCollecting(): boolean {
+    return false
+  }
+
+  get replayable(): boolean {
+    return true
+  }
+
+  get error(): undefined {
+    return undefined
+  }
+
+  /** Of a string the characters, which is near enough to estimate a cost by. */
+  get byteLength(): number {
+    const body = this.#body
+    // Counting the bytes of one takes longer than all else that happens to its request: 10 MB a millisecond.
+    if (typeof body === 'string') return body.length
+    if (ArrayBuffer.isView(body) || body instanceof ArrayBuffer) return body.byteLength
+    return isBlobLike(body) ? body.size : 0
+  }
+
+  collect(): Promise<void> {
+    return Promise.resolve()
+  }
+
   head(length: number): Uint8Array | undefined {
-    if (this.#collected !== undefined) return this.#collected.join(length)
     const body = this.#body
     // A character is at least one byte.
     if (typeof body === 'string') return Buffer.from(body.length > length ? body.slice(0, length) : body)
@@ -67,49 +89,96 @@ export class ReplayableBody implements BodyInHand {
     return body instanceof ArrayBuffer ? new Uint8Array(body) : undefined
   }
 
-  /** The last `length` bytes, or all of a shorter one. */
   tail(length: number): Piece | undefined {
-    if (this.#collected !== undefined) return this.#collected.tail(length)
     const bytes = this.head(Infinity)
     if (bytes === undefined) return undefined
     const offset = Math.max(0, bytes.byteLength - length)
     return { bytes: bytes.subarray(offset), offset }
   }
 
-  /** All of it, with other bytes in the place of some. */
   splice(start: number, end: number, bytes: Uint8Array): Uint8Array | undefined {
-    if (this.#collected !== undefined) return this.#collected.splice(start, end, bytes)
     const whole = this.head(Infinity)
     return whole === undefined ? undefined : Buffer.concat([whole.subarray(0, start), bytes, whole.subarray(end)])
   }
 
-  /** A form that undici will write as it sends it; it can be asked for its fields. */
   get form(): FormData | undefined {
     return isFormData(this.#body) ? this.#body : undefined
   }
 
-  /** There is one, but not in hand: a stream, or a Blob. */
   get isOutOfSight(): boolean {
-    return (this.#recording !== undefined && this.#collected === undefined) || isBlobLike(this.#body)
+    return isBlobLike(this.#body)
   }
 
-  /** Length in bytes as far as it can be told without reading: 0 for none or unknown. Of a string the characters, which is near enough to estimate a cost by. */
-  get byteLength(): number {
-    const body = this.#body
-    if (this.#recording !== undefined) return this.#recording.byteLength
-    // Counting the bytes of one takes longer than all else that happens to its request: 10 MB a millisecond.
-    if (typeof body === 'string') return body.length
-    if (ArrayBuffer.isView(body) || body instanceof ArrayBuffer) return body.byteLength
-    return isBlobLike(body) ? body.size : 0
+  open(): unknown {
+    return this.#body
   }
+
+  rewind(): void {}
+
+  release(): void {}
+
+  discard(): void {}
+}
+
+/** What can be read once, and is recorded as it is read. */
+export class RecordedBody implements ReplayableBody {
+  readonly #recording: Recording
+  /** Whether undici learns the length from the headers: of an iterable it learns it from nowhere else. */
+  readonly #hasLengthHeader: boolean
+  #collected: Collected | undefined
 
   /**
-   * What to hand to undici for one attempt.
-   * @param inOnePiece where it can be had so
+   * @param contentLength what the caller's headers announce, in bytes; undefined when they do not
+   * @param maxReplayBytes a longer body streams through and is not kept
    */
+  constructor(body: object, contentLength: number | undefined, maxReplayBytes: number) {
+    this.#recording = new Recording(body, contentLength ?? endedLength(body), maxReplayBytes)
+    this.#hasLengthHeader = contentLength !== undefined
+  }
+
+  get wantsCollecting(): boolean {
+    return this.#collected === undefined && this.#recording.announced
+  }
+
+  get replayable(): boolean {
+    return this.#recording.replayable
+  }
+
+  get error(): unknown {
+    return this.#recording.error
+  }
+
+  get byteLength(): number {
+    return this.#recording.byteLength
+  }
+
+  async collect(): Promise<void> {
+    const chunks = await this.#recording.collect()
+    this.#collected = chunks === undefined ? undefined : new Collected(chunks)
+  }
+
+  head(length: number): Uint8Array | undefined {
+    return this.#collected?.join(length)
+  }
+
+  tail(length: number): Piece | undefined {
+    return this.#collected?.tail(length)
+  }
+
+  splice(start: number, end: number, bytes: Uint8Array): Uint8Array | undefined {
+    return this.#collected?.splice(start, end, bytes)
+  }
+
+  get form(): undefined {
+    return undefined
+  }
+
+  get isOutOfSight(): boolean {
+    return this.#collected === undefined
+  }
+
   open(inOnePiece: boolean): unknown {
     const recording = this.#recording
-    if (recording === undefined) return this.#body
     if (this.#collected === undefined) return recording.open()
     // Shorter than announced: left as it is, because undici notices that with an iterable only.
     if (recording.bytesRead !== recording.byteLength) return this.#collected
@@ -117,21 +186,18 @@ export class ReplayableBody implements BodyInHand {
     return inOnePiece || recording.byteLength <= JOIN_BYTES || !this.#hasLengthHeader ? this.#collected.join(Infinity) : this.#collected
   }
 
-  /** Another attempt will be made, now or later: the one before it reads no further. */
   rewind(): void {
-    this.#recording?.rewind()
+    this.#recording.rewind()
   }
 
-  /** No further attempt will be made: what was kept for one is let go. The attempt under way reads on. */
   release(): void {
-    this.#recording?.release()
+    this.#recording.release()
     this.#collected?.release()
     this.#collected = undefined
   }
 
-  /** No one will read on: the source is told. */
   discard(): void {
-    this.#recording?.discard()
+    this.#recording.discard()
   }
 }
 

@@ -68,6 +68,12 @@ const LEAST_SDK_TIMEOUT_S = 5
 /** What an SDK's own timeout leaves for the answer of an attempt, or of ours, to reach it. */
 const SDK_MARGIN_MS = 1_000
 
+/** Whether the `openai` package tries again, by itself (`x-stainless-retry-count`, from 0; openai-node 4 to 7). */
+export function isSdkRetry(headers: RequestHeaders): boolean {
+  const said = findHeader(headers, 'x-stainless-retry-count')
+  return typeof said === 'string' && /^[1-9]\d{0,8}$/.test(said)
+}
+
 /** Milliseconds for which the caller's SDK, as it says itself, has use for another attempt; Infinity where it says nothing. */
 export function readSdkPatienceMs(headers: RequestHeaders): number {
   const said = findHeader(headers, 'x-stainless-timeout')

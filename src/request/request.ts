@@ -17,14 +17,14 @@ import { BalancerClosedError } from '../errors.js'
 import type { ActiveRequests } from './active-requests.js'
 import { AttemptHandler, type AttemptOwner, type Blame } from './attempt.js'
 import { adaptCaller, Progress, StableController, type Caller } from './caller.js'
-import { FairTimer, isDeadlineError, makeDeadlineError, readSdkPatienceMs } from './clock.js'
+import { FairTimer, isDeadlineError, isSdkRetry, makeDeadlineError, readSdkPatienceMs } from './clock.js'
 import { answerIn, endOf, isCallersFault, isClosedConnection, toError, type ErrorAnswer } from './failure.js'
 import { ModernAttemptHandler } from './modern-attempt.js'
 import { hashCredential } from './headers.js'
-import { lookAtError, lookAtSuccess, readErrorBody, type Beginning, type Verdict } from './look/look.js'
+import { lookAtError, lookAtSuccess, readErrorBody, type Beginning, type StreamOptions } from './look/look.js'
+import type { Verdict } from './look/verdict.js'
 import { errorAnswer, KeptAnswer, refusedAnswer, SyntheticResponse, throttledAnswer, unservedAnswer, type Answer } from './own-answers.js'
 import { OutgoingRequest, type ModelContext, type OutgoingOptions } from './rewrite.js'
-import type { StreamGuard } from '../options/index.js'
 import type { Route } from './route.js'
 import { errors, type AnyHandler, type AnyHeaders, type DispatchOptions, type Inner, type ParsedHeaders } from './undici.js'
 
@@ -37,13 +37,14 @@ const MOST_REPEATS = 3
 /** A WebSocket that the service closes within so many milliseconds of its beginning was none. */
 const SHORTEST_CONNECTION_MS = 1_000
 
+const HELD_TOO_LONG = 'A caller gave up waiting for a stream that was held until its end (streamGuard "whole", or x-balancer-stream): '
+  + 'the timeout of its client must allow for the whole answer.'
+
 /** What a request is given by the balancer that it came to. */
 export interface RequestContext extends ModelContext {
   readonly pool: Pool
   readonly system: System
-  readonly current: OutgoingOptions & ModelContext['current'] & {
-    readonly attemptTimeoutMs: number | undefined; readonly deadlineMs: number | undefined; readonly streamGuard: StreamGuard
-  }
+  readonly current: OutgoingOptions & ModelContext['current'] & StreamOptions & { readonly deadlineMs: number | undefined }
   /** Those under way. */
   readonly requests: ActiveRequests<BalancedRequest>
   /** Called when `requests` has become empty; there only while that is waited for. */
@@ -55,7 +56,6 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   /** Its place among the active requests; -1 when it is not under way. */
   slot = -1
   readonly callerHandler: AnyHandler
-  readonly system: System
   readonly #context: RequestContext
   readonly #inner: Inner
   readonly #request: OutgoingRequest
@@ -80,7 +80,6 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   constructor(context: RequestContext, inner: Inner, opts: DispatchOptions, route: Route, handler: AnyHandler) {
     super()
-    this.system = context.system
     this.#context = context
     this.#inner = inner
     this.#request = new OutgoingRequest(opts, route, context.current)
@@ -91,8 +90,16 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     this.#controller = new StableController(this)
   }
 
+  get system(): System {
+    return this.#context.system
+  }
+
   override get path(): PathKind {
     return this.#request.route.kind
+  }
+
+  override get isRepeat(): boolean {
+    return isSdkRetry(this.#request.headers)
   }
 
   override get callerKey(): string {
@@ -197,9 +204,13 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   /** Whether the answer is to be looked into. Where nothing could follow it, it is not. */
   #lookAt(outcome: OutcomeClass, status: number, headers: ResponseHeaders): Beginning {
-    const { attemptTimeoutMs, streamGuard } = this.#context.current
-    if (outcome === 'success') return this.#isGenerating ? lookAtSuccess(status, headers, attemptTimeoutMs !== undefined, streamGuard !== false) : undefined
+    if (outcome === 'success') return this.#isGenerating ? lookAtSuccess(status, headers, this.#streamOptions) : undefined
     return mayMeanMore(status) && this.#canMove ? lookAtError(headers) : undefined
+  }
+
+  get #streamOptions(): StreamOptions {
+    const { current } = this.#context
+    return this.#request.hints.stream === 'whole' ? { ...current, streamGuard: 'whole' } : current
   }
 
   get #isGenerating(): boolean {
@@ -218,8 +229,9 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     const { pool } = this.#context
     pool.conclude(handler.attempt, outcome, now)
     if (this.#ended) return
-    if (this.pinned) return this.#goOn(handler, outcome, answer, pool.acquire(this, now))
-    const next = this.#request.body.replayable ? pool.next(this, now) : undefined
+    // No other attempt can follow: nothing is read of it.
+    if (this.pinned || !this.#request.body.replayable) return this.#goOn(handler, outcome, answer, this.#acquireNext())
+    const next = pool.next(this, now)
     if (this.#ended) return next === undefined ? undefined : this.#giveBack(next)
     if (next === undefined) return handler.hold(answer, lookAtError(answer.headers))
     this.#request.body.rewind()
@@ -419,6 +431,7 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   abort(reason: Error): void {
     if (this.#ended) return
     this.#aborted = true
+    if (this.#current?.isHeldUnderWay === true) this.#context.warnOnce(HELD_TOO_LONG)
     if (this.#current === undefined) this.#context.pool.leave(this, this.system.now())
     else this.#current.cancel(reason)
     this.#fail(reason)

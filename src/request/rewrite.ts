@@ -5,7 +5,7 @@
 import { isCredentialParameter } from '../core/credential-names.js'
 import { toScopeName } from '../core/scope-name.js'
 import type { BackendConfig } from '../core/types.js'
-import { isSingleUse, ReplayableBody } from './body.js'
+import { isSingleUse, ReadyBody, RecordedBody, type ReplayableBody } from './body.js'
 import { collectCredentials, findHeader, flattenHeaders, HAS_HINTS, readContentLength, rewriteHeaders, scanHeaders, type RequestHeaders } from './headers.js'
 import { readHints, type HintOptions, type Hints } from './hints.js'
 import { beginsSomething, findModel, type ModelSpan } from './read-body.js'
@@ -14,6 +14,8 @@ import type { DispatchOptions } from './undici.js'
 
 export interface OutgoingOptions extends HintOptions {
   readonly maxReplayBytes: number
+  /** Milliseconds of silence within a stream that count as a cut. */
+  readonly streamIdleMs: number | undefined
 }
 
 /** What the balancer that a request came to has to do with models. */
@@ -32,6 +34,8 @@ export class OutgoingRequest {
   readonly hints: Hints
   /** Without what is for us. */
   readonly headers: RequestHeaders
+  /** Milliseconds of silence in its answer that count as a cut; undefined: what the dispatcher says. */
+  readonly idleMs: number | undefined
   /** What `scanHeaders` has found. */
   readonly found: number
   readonly body: ReplayableBody
@@ -41,13 +45,12 @@ export class OutgoingRequest {
   constructor(opts: DispatchOptions, route: Route, options: OutgoingOptions) {
     this.opts = opts
     this.route = route
+    this.idleMs = options.streamIdleMs !== undefined && route.isGenerating ? Math.min(options.streamIdleMs, opts.bodyTimeout || Infinity) : undefined
     const headers = flattenHeaders(opts.headers)
     this.found = scanHeaders(headers)
     this.hints = readHints(headers, (this.found & HAS_HINTS) !== 0, options)
     this.headers = this.hints.otherHeaders ?? headers
-    // Of a body in hand the length is known without.
-    const contentLength = isSingleUse(opts.body) ? readContentLength(this.headers) : undefined
-    this.body = ReplayableBody.of(opts.body, contentLength, options.maxReplayBytes)
+    this.body = isSingleUse(opts.body) ? new RecordedBody(opts.body, readContentLength(this.headers), options.maxReplayBytes) : new ReadyBody(opts.body)
   }
 
   /** What the request is throttled under: the deployment in its path, else the model in its body, or of an upgrade in its query, else `''`. */
@@ -153,7 +156,7 @@ function toMockBody(body: unknown): unknown {
  * @param contentLength set when the caller's `content-length` must not stand as it is
  */
 function rewriteRequest(
-  { opts, route, headers, found }: OutgoingRequest, backend: BackendConfig, credential: string | undefined, body: unknown, contentLength: number | undefined,
+  { opts, route, headers, found, idleMs }: OutgoingRequest, backend: BackendConfig, credential: string | undefined, body: unknown, contentLength: number | undefined,
 ): DispatchOptions {
   const isUpgrade = opts.upgrade != null && opts.upgrade !== false
   const rewritten: DispatchOptions = {
@@ -168,6 +171,7 @@ function rewriteRequest(
   if (opts.servername != null) rewritten.servername = null
   // An inner redirect interceptor knows `authorization`, but not that `api-key` must not follow to another host.
   if (backend.ownsCredential) rewritten.maxRedirections = 0
+  if (idleMs !== undefined) rewritten.bodyTimeout = idleMs
   if (opts.__mockAgentBodyForDispatch !== undefined) rewritten.__mockAgentBodyForDispatch = body
   return rewritten
 }

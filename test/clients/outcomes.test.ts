@@ -27,7 +27,7 @@ describe('429', () => {
     [{ 'x-ms-retry-after-ms': '700' }, 700, 'x-ms-retry-after-ms'],
     [{ 'retry-after': '7' }, 7_000, 'retry-after'],
     [{ 'retry-after': '1.5' }, 1_500, 'retry-after'],
-    [{ 'retry-after': new Date(soon).toUTCString() }, 20_000, 'retry-after'],
+    [{ 'retry-after': new Date(soon).toUTCString(), 'date': new Date(soon - 20_000).toUTCString() }, 20_000, 'retry-after'],
     [{ 'retry-after': '86400' }, 60_000, 'retry-after'],
     [{ 'retry-after-ms': '43', 'x-ms-retry-after-ms': '700', 'retry-after': '7' }, 43, 'retry-after-ms'],
     [{ 'retry-after-ms': 'soon', 'retry-after': '7' }, 7_000, 'retry-after'],

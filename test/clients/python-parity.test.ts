@@ -199,7 +199,7 @@ describe('what the Python package does', () => {
 describe('what it does wrong, and is not ported', () => {
   test('throws on a Retry-After that is a date', async (t) => {
     const { east, client, status } = await startEastAndWest(t)
-    east.always(answers(429, { 'retry-after': new Date(Date.UTC(2026, 0, 1, 0, 0, 30)).toUTCString() }))
+    east.always(answers(429, { 'retry-after': new Date(Date.UTC(2026, 0, 1, 0, 0, 30)).toUTCString(), 'date': new Date(Date.UTC(2026, 0, 1)).toUTCString() }))
     assert.equal(await chat(client), 'west')
     const { cooldownMs } = status()[0]
     assert.ok(cooldownMs >= 30_000 && cooldownMs <= 31_000, `${cooldownMs} ms`)

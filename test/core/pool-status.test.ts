@@ -56,10 +56,10 @@ describe('the status', () => {
     kit.answer(kit.send(new TestRequest({ scope: 'y' })), 500)
     assert.deepEqual(kit.statusOf('a'), {
       name: 'a', url: 'https://a.example', priority: 1, weight: 3, state: 'available', cooldownMs: 0, reason: undefined, callersOut: 0,
-      inFlight: 1, attempts: 4, successes: 2, throttled: 0, failures: 1, lastLatencyMs: 12.5,
+      inFlight: 1, attempts: 4, successes: 2, throttled: 0, spillovers: 0, failures: 1, lastLatencyMs: 12.5,
       scopes: [
-        { scope: 'x', state: 'available', cooldownMs: 0, reason: undefined, attempts: 1, successes: 1, throttled: 0, failures: 0, inFlight: 1, pace: [] },
-        { scope: 'y', state: 'available', cooldownMs: 0, reason: undefined, attempts: 3, successes: 1, throttled: 0, failures: 1, inFlight: 0, pace: [] },
+        { scope: 'x', state: 'available', cooldownMs: 0, reason: undefined, attempts: 1, successes: 1, throttled: 0, spillovers: 0, failures: 0, inFlight: 1, pace: [] },
+        { scope: 'y', state: 'available', cooldownMs: 0, reason: undefined, attempts: 3, successes: 1, throttled: 0, spillovers: 0, failures: 1, inFlight: 0, pace: [] },
       ],
     })
     const { state, cooldownMs, lastLatencyMs, scopes } = kit.statusOf('b')

@@ -78,7 +78,8 @@ describe('how long an answer asks to be left alone', () => {
     }
     assert.equal(read({ 'retry-after': date, date })?.ms, 0)
     assert.equal(read({ 'retry-after': date, date: 'now' })?.ms, 300_000, 'one that cannot be read is none')
-    assert.equal(read({ 'retry-after': 'Wed, 09 Nov 1994 08:49:30 GMT', date }), undefined, 'past')
+    assert.equal(read({ 'retry-after': 'Wed, 09 Nov 1994 08:49:30 GMT', date })?.ms, 30_000, 'past by the answer, and not by us')
+    assert.equal(read({ 'retry-after': 'Wed, 09 Nov 1994 08:48:30 GMT', date }), undefined, 'past by both')
   })
 
   test('the exact headers are trusted before the coarse ones, and those before a limit\'s reset', () => {

@@ -78,6 +78,10 @@ const RECIPES: Readonly<Record<string, Check>> = {
     assert.match(stdout, /^west gpt-4o: available, 3 successes, 0 throttled$/m)
     assert.doesNotMatch(stdout, /^west gpt-4o-mini/m)
   },
+  'long-prompts': (stdout) => {
+    assert.match(stdout, /^a short text: gpt-4o, ended with stop\nfailover: east overlong \(context_length_exceeded\), on to long\na long text: gpt-4\.1, ended with stop$/m)
+    assert.match(stdout, /^failover: east failed, on to long\nan answer that is cut off: gpt-4\.1, ended with stop$/m)
+  },
   'plain-fetch': (stdout) => {
     assert.match(stdout, /^before install: TypeError: fetch failed$/m)
     assert.match(stdout, /^after install: 200, \S/m)

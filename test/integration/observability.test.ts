@@ -271,12 +271,12 @@ describe('status', () => {
     assert.equal(waiting, 0)
     const cooldownMs = first?.cooldownMs ?? 0
     assert.ok(cooldownMs >= 20_000 && cooldownMs <= 21_000)
-    const counts = { attempts: 1, successes: 0, throttled: 1, failures: 0, inFlight: 0 }
+    const counts = { attempts: 1, successes: 0, throttled: 1, spillovers: 0, failures: 0, inFlight: 0 }
     assert.deepEqual(first, {
       name: 'east', url: east.url, priority: 1, weight: 3, state: 'cooldown', cooldownMs, reason: undefined, callersOut: 0, lastLatencyMs: undefined, ...counts,
       scopes: [{ scope: 'gpt-4o', state: 'cooldown', cooldownMs, reason: undefined, out: { until: balancer.system.wallNow() + cooldownMs, reason: 'throttled' }, ...counts, pace: [] }],
     })
-    const served = { attempts: 1, successes: 1, throttled: 0, failures: 0, inFlight: 0 }
+    const served = { attempts: 1, successes: 1, throttled: 0, spillovers: 0, failures: 0, inFlight: 0 }
     assert.deepEqual(second, {
       name: 'west', url: west.url, priority: 2, weight: 1, state: 'available', cooldownMs: 0, reason: undefined, callersOut: 0, lastLatencyMs: 0, ...served,
       scopes: [{ scope: 'gpt4o-west', state: 'available', cooldownMs: 0, reason: undefined, ...served, pace: [] }],

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { PassThrough, Readable, Stream } from 'node:stream'
 import { describe, test } from 'node:test'
 import { FormData as UndiciFormData } from 'undici'
-import { ReplayableBody } from '../../src/request/body.js'
+import { ReadyBody, isSingleUse, RecordedBody, type ReplayableBody } from '../../src/request/body.js'
 import { gate } from '../support/gate.js'
 import { turns } from '../support/until.js'
 
@@ -34,7 +34,7 @@ function source(chunks: readonly unknown[], { fails }: { fails?: unknown } = {})
   return Object.assign(generate(), { log })
 }
 
-const body = (given: unknown, length?: number, max = 1_000): ReplayableBody => ReplayableBody.of(given, length, max)
+const body = (given: unknown, length?: number, max = 1_000): ReplayableBody => (isSingleUse(given) ? new RecordedBody(given, length, max) : new ReadyBody(given))
 
 describe('what can be sent again as it is', () => {
   const formData = new UndiciFormData()

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { isSingleUse, ReplayableBody } from '../../src/request/body.js'
+import { ReadyBody, isSingleUse, RecordedBody } from '../../src/request/body.js'
 import { isNodeStream, Recording } from '../../src/request/recording.js'
 import { turns } from '../support/until.js'
 
@@ -55,11 +55,11 @@ describe('one reading of a body for several attempts', () => {
 })
 
 test('a body exactly as long as what may be kept is kept, announced or not', async () => {
-  const announced = ReplayableBody.of(chunks('abc'), 3, 3)
+  const announced = new RecordedBody(chunks('abc'), 3, 3)
   assert.equal(announced.wantsCollecting, true)
   await announced.collect()
   assert.equal(announced.replayable, true)
-  const unannounced = ReplayableBody.of(chunks('abc'), undefined, 3)
+  const unannounced = new RecordedBody(chunks('abc'), undefined, 3)
   assert.equal(await textOf(unannounced.open(false) as AsyncIterable<unknown>), 'abc')
   assert.equal(unannounced.replayable, true)
   assert.equal(await textOf(unannounced.open(false) as AsyncIterable<unknown>), 'abc')
@@ -71,15 +71,15 @@ describe('what only looks like something else', () => {
       const source = Object.assign(chunks('a', 'b'), { [sign]: () => assert.fail('is no stream') })
       assert.equal(isNodeStream(source), false)
       assert.equal(isSingleUse(source), true)
-      assert.equal(await textOf(ReplayableBody.of(source, undefined, 100).open(false) as AsyncIterable<unknown>), 'ab')
+      assert.equal(await textOf(new RecordedBody(source, undefined, 100).open(false) as AsyncIterable<unknown>), 'ab')
     }
   })
 
   test('an object with only one of a Blob\'s two signs has no length', () => {
     const arrayBuffer = (): void => {}
     for (const given of [{ arrayBuffer, size: 5 }, { [Symbol.toStringTag]: 'Blob', size: 5 }, { [Symbol.toStringTag]: 'Other', arrayBuffer, size: 5 }]) {
-      assert.equal(ReplayableBody.of(given, undefined, 100).byteLength, 0)
+      assert.equal(new ReadyBody(given).byteLength, 0)
     }
-    assert.equal(ReplayableBody.of({ [Symbol.toStringTag]: 'File', arrayBuffer, size: 5 }, undefined, 100).byteLength, 5)
+    assert.equal(new ReadyBody({ [Symbol.toStringTag]: 'File', arrayBuffer, size: 5 }).byteLength, 5)
   })
 })

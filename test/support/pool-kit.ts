@@ -1,10 +1,10 @@
 /** The pool and its surroundings, for tests of the core. */
 import assert from 'node:assert/strict'
-import { isDelivered } from '../../src/core/classify.js'
+import { isDelivered, mayMeanMore } from '../../src/core/classify.js'
 import { Pool } from '../../src/core/pool.js'
 import type { ProbeResult, SendProbe } from '../../src/core/probes.js'
 import { PoolRequest, type Acquisition, type Attempt, type PoolEvents, type PoolListener } from '../../src/core/request.js'
-import type { AttemptEnd, BackendConfig, BackendStatus, OutcomeClass, PoolConfig, ResponseHeaders } from '../../src/core/types.js'
+import type { AnswerError, AttemptEnd, BackendConfig, BackendStatus, OutcomeClass, PoolConfig, ResponseHeaders } from '../../src/core/types.js'
 import { VirtualSystem } from './virtual-system.js'
 
 /** No pool holds more requests than this at once. */
@@ -42,6 +42,19 @@ export class TestRequest extends PoolRequest {
     this.wakes++
     this.onWake?.()
   }
+}
+
+/** What an error says of itself. */
+export interface Said {
+  readonly code?: string
+  readonly type?: string
+  readonly param?: string
+  /** In its message. */
+  readonly isTooLarge?: boolean
+}
+
+function toError({ code, type, param }: Said): AnswerError | undefined {
+  return code === undefined && type === undefined && param === undefined ? undefined : { code, type, param }
 }
 
 /** Writes down what it is told, a line each. */
@@ -130,19 +143,26 @@ export class PoolKit {
     return acquired
   }
 
-  /** Response headers, of which the body is still to come. */
-  headers(attempt: Attempt, status: number, headers: ResponseHeaders = {}): OutcomeClass {
-    const outcome = this.pool.headers(attempt, status, headers, this.now)
+  /** Response headers, of which the body is still to come, but for what an error says where that would be read. */
+  headers(attempt: Attempt, status: number, headers: ResponseHeaders = {}, said: Said = {}): OutcomeClass {
+    let outcome = this.pool.headers(attempt, status, headers, this.now)
+    if (mayMeanMore(status) && this.pool.canMove(attempt.request)) outcome = this.pool.reconsider(attempt, toError(said), false, headers, this.now)
     this.pool.conclude(attempt, outcome, this.now)
     if (isDelivered(outcome)) this.pool.deliver(attempt)
     return outcome
   }
 
   /** Response headers, and nothing after them. */
-  answer(attempt: Attempt, status: number, headers: ResponseHeaders = {}): OutcomeClass {
-    const outcome = this.headers(attempt, status, headers)
+  answer(attempt: Attempt, status: number, headers: ResponseHeaders = {}, said: Said = {}): OutcomeClass {
+    const outcome = this.headers(attempt, status, headers, said)
     this.pool.settle(attempt, 'completed', this.now)
     return outcome
+  }
+
+  /** What the body of a 429 says, read after its headers. */
+  correct(attempt: Attempt, said: Said, headers: ResponseHeaders = {}): OutcomeClass {
+    this.pool.correct(attempt, toError(said), said.isTooLarge === true, headers, this.now)
+    return attempt.outcome
   }
 
   settle(attempt: Attempt, end: AttemptEnd): void {

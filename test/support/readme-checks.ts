@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Dispatcher } from 'undici'
 import { PriorityBalancer } from '../../src/balancer.js'
 import { readConfigFile } from '../../src/options/config-file.js'
-import { classify } from '../../src/core/classify.js'
+import { classify, classifyInStream } from '../../src/core/classify.js'
 import { DEFAULTS } from '../../src/options/index.js'
 import { EVENTS } from '../../src/telemetry/telemetry.js'
 import { codeSpans, findSection, readCodeBlocks, readLinks, readSections, readTable, withoutCodeBlocks } from './markdown.js'
@@ -13,10 +13,10 @@ import type { Member } from './type-members.js'
 /** Members of a public type. */
 export type Types = (name: string) => Member[]
 
-/** `{ ratio: 0.2 }` as the table has it. */
+/** `{ ratio: 0.2 }` or `'output'` as the table has it. */
 function parseValue(text: string): unknown {
   try {
-    return JSON.parse(text.replaceAll(/([{,]\s*)(\w+):/g, '$1"$2":'))
+    return JSON.parse(text.replaceAll(/([{,]\s*)(\w+):/g, '$1"$2":').replaceAll("'", '"'))
   } catch {
     return text
   }
@@ -48,37 +48,101 @@ export function checkOptions(readme: string, types: Types): string[] {
 
 interface Rule {
   readonly outcome: string
-  readonly matches: (status: number) => boolean
+  readonly statuses: ReadonlySet<number>
+  /** Of an error; empty: it does not matter what it says. */
+  readonly codes: readonly string[]
+  readonly orTooLarge: boolean
   readonly needsHint: boolean
-  readonly needsOwnCredential: boolean
+  readonly needsLarger: boolean
+  /** Whose credential was refused; undefined: either's. */
+  readonly owns: boolean | undefined
 }
 
-function toRule([outcome = '', kind = '']: readonly string[]): Rule {
-  const patterns = codeSpans(outcome).filter((span) => /^\d(\d\d|xx)$/.test(span))
+const STATUSES = Array.from({ length: 400 }, (_, index) => 200 + index)
+
+function toRule([cell = '', outcome = '']: readonly string[]): Rule {
+  const [where = '', said = ''] = cell.split(' that says ')
+  const patterns = codeSpans(where).filter((span) => /^\d(\d\d|xx)$/.test(span)).map((span) => new RegExp(`^${span.replace('xx', '\\d\\d')}$`))
   return {
-    outcome: kind,
-    matches: (status) => patterns.some((pattern) => new RegExp(`^${pattern.replace('xx', '\\d\\d')}$`).test(String(status))),
-    needsHint: outcome.includes('with a retry header'),
-    needsOwnCredential: outcome.includes("of the backend's own"),
+    outcome,
+    statuses: new Set(STATUSES.filter((status) => patterns.some((pattern) => pattern.test(String(status))))),
+    codes: readCodes(said),
+    orTooLarge: cell.includes('can never fit'),
+    needsHint: cell.includes('with a retry header'),
+    needsLarger: cell.includes(LARGER),
+    owns: cell.includes("of the backend's own") ? true : cell.includes("of your client's") ? false : undefined,
   }
 }
 
-/** Every status, with and without a retry header, to a credential of ours and of the caller's. */
+const LARGER = 'where another backend has `largerContext`'
+
+/** The codes and types of errors that a cell names. */
+function readCodes(cell: string): string[] {
+  return codeSpans(cell.replace(LARGER, ''))
+}
+
+const readOutcomes = (readme: string): string[][] => readTable(findSection(readme, 'What an outcome means'), 'outcome', 'class')
+const readStreamErrors = (readme: string): string[][] => readTable(findSection(readme, 'Errors inside a 200'), 'what the error says', 'class')
+
+const CLASSES = ['success', 'answered', 'throttled', 'oversized', 'failed', 'misconfigured', 'refused', 'exhausted', 'missing', 'overlong', 'ignored']
+
+type Answer = Parameters<typeof classify>[0]
+
+/** Every status and every code of the table, as a code and as a type, with and without what else counts. */
 export function checkOutcomes(readme: string): string[] {
-  const rules = readTable(findSection(readme, 'What an outcome means'), 'outcome', 'class').map(toRule)
+  const rules = readOutcomes(readme).map(toRule)
+  const codes = [...new Set(rules.flatMap((rule) => rule.codes))]
+  const errors = [undefined, ...codes.flatMap((code) => [{ code, type: undefined, param: undefined }, { code: undefined, type: code, param: undefined }])]
   const wrong: string[] = []
-  for (let status = 200; status < 600; status++) {
-    for (const hint of [undefined, { ms: 1_000, source: 'retry-after' as const }]) {
-      for (const owns of [false, true]) {
-        const rule = rules.find((one) => one.matches(status) && (!one.needsHint || hint !== undefined) && (!one.needsOwnCredential || owns))
-        const actual = classify({ status, hint, error: undefined, ownsCredential: owns, isTooLarge: false, hasLarger: false })
-        if (rule?.outcome !== actual) wrong.push(`${status}${hint === undefined ? '' : ' with retry-after'}${owns ? ' to a credential of ours' : ''} is ${actual}, the table says ${String(rule?.outcome)}`)
+  for (const status of STATUSES) {
+    const ofStatus = rules.filter(({ statuses }) => statuses.has(status))
+    for (const error of errors) {
+      for (const hint of [undefined, { ms: 1_000, source: 'retry-after' as const }]) {
+        for (const [ownsCredential, isTooLarge, hasLarger] of FLAGS) {
+          const answer = { status, hint, error, ownsCredential, isTooLarge, hasLarger }
+          const said = ofStatus.find((rule) => fits(rule, answer))?.outcome
+          const actual = classify(answer)
+          if (said !== actual) wrong.push(`${describeAnswer(answer)} is ${actual}, the table says ${String(said)}`)
+        }
       }
     }
   }
-  const classes = ['success', 'answered', 'throttled', 'failed', 'misconfigured', 'ignored']
   const named = new Set(rules.map(({ outcome }) => outcome))
-  return [...wrong, ...classes.filter((name) => !named.has(name)).map((name) => `${name} is not in the table`)]
+  return [...wrong, ...CLASSES.filter((name) => !named.has(name)).map((name) => `${name} is not in the table`)]
+}
+
+/** Of three things that are true or not, all eight ways; first that none is. */
+const FLAGS = [false, true].flatMap((one) => [false, true].flatMap((two) => [false, true].map((three) => [three, two, one] as const)))
+
+function fits({ codes, orTooLarge, needsHint, needsLarger, owns }: Rule, { hint, error, ownsCredential, isTooLarge, hasLarger }: Answer): boolean {
+  const says = codes.length === 0 || (orTooLarge && isTooLarge) || codes.some((code) => code === error?.code || code === error?.type)
+  return says && (!needsHint || hint !== undefined) && (!needsLarger || hasLarger) && (owns === undefined || owns === ownsCredential)
+}
+
+function describeAnswer({ status, hint, error, ownsCredential, isTooLarge, hasLarger }: Answer): string {
+  return [
+    status, ...(error === undefined ? [] : [`that says ${error.code ?? error.type}`]), ...(hint === undefined ? [] : ['with retry-after']),
+    ...(ownsCredential ? ['to a credential of ours'] : []), ...(isTooLarge ? ['that can never fit'] : []), ...(hasLarger ? ['beside a larger one'] : []),
+  ].join(' ')
+}
+
+/** Each code of the table of errors inside a 200, and an error without any. */
+export function checkStreamErrors(readme: string): string[] {
+  return readStreamErrors(readme).flatMap(([cell = '', said = '']) => {
+    const hasLarger = cell.includes(LARGER)
+    const codes: (string | undefined)[] = [...readCodes(cell), ...(cell.includes('no reason') ? [undefined] : [])]
+    return codes.flatMap((code) => {
+      const actual = classifyInStream({ error: { code: code?.replace('*', 'x').replace('xx', '03'), type: undefined, param: undefined }, isTooLarge: false, hasLarger })
+      return actual === said ? [] : [`${code ?? 'no reason'} is ${actual}, the table says ${said}`]
+    })
+  })
+}
+
+/** @param source of the table that decides: what it knows by name has to be told. */
+export function checkCodes(readme: string, source: string): string[] {
+  const known = [...source.matchAll(/new Set\(\[([^\]]*)\]\)/g)].flatMap(([, list = '']) => [...list.matchAll(/'([^']+)'/g)].map(([, code = '']) => code))
+  const told = new Set(readOutcomes(readme).flatMap(([cell = '']) => readCodes(cell)))
+  return [...(known.length === 0 ? ['no code was found'] : []), ...known.filter((code) => !told.has(code)).map((code) => `${code} is not in the table`)]
 }
 
 export function checkLogLevels(readme: string): string[] {

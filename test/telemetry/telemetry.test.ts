@@ -64,6 +64,9 @@ const throttle = (it: Scene, ms: number): void => { answer(it, 429, { 'retry-aft
 const eastFields = { backend: 'east', url: EAST, priority: 1 }
 const westFields = { backend: 'west', url: WEST, priority: 2 }
 
+/** These get the callers' own credentials. */
+const ofCallers = [{ name: 'east', url: EAST, priority: 1 }, { name: 'west', url: WEST, priority: 2 }]
+
 interface Told {
   readonly event: BalancerEventName
   readonly level: Level
@@ -153,6 +156,42 @@ const told: readonly Told[] = [
     },
     fields: { ...eastFields, scope: undefined, cooldownMs: 60_000, reason: 'misconfigured', tookMs: 0 },
     message: 'Backend "east" refused its credential (401 or 403): please check it; out for 60000 ms',
+  },
+  {
+    event: 'ejected', level: 'error',
+    play: (it) => {
+      send(it)
+      it.inner.last.start().respond(400, { 'content-type': 'application/json' }).data('{"error":{"code":"insufficient_quota","type":"PLANTED not, it is too long to be a code of any service that is known"}}').end()
+    },
+    fields: { ...eastFields, scope: undefined, cooldownMs: 60_000, reason: 'exhausted', tookMs: 0, errorCode: 'insufficient_quota', errorType: undefined },
+    message: 'Backend "east" says that its account is exhausted: quota, credit or spend limit (insufficient_quota); out for 60000 ms',
+  },
+  {
+    event: 'caller-out', level: 'warn', more: { backends: ofCallers },
+    play: (it) => {
+      send(it)
+      answer(it, 402)
+    },
+    fields: { ...eastFields, scope: 'gpt-4o', attempt: 1, outcome: 'exhausted', cooldownMs: 60_000 },
+    message: 'Backend "east" says that the account of a caller is exhausted; out for this credential alone for 60000 ms',
+  },
+  {
+    event: 'caller-out', level: 'warn', more: { backends: ofCallers },
+    play: (it) => {
+      send(it)
+      answer(it, 403)
+    },
+    fields: { ...eastFields, scope: 'gpt-4o', attempt: 1, outcome: 'refused', cooldownMs: 1_000 },
+    message: 'Backend "east" refused the credential of a caller; out for this credential alone for 1000 ms',
+  },
+  {
+    event: 'broken', level: 'warn',
+    play: (it) => {
+      send(it)
+      it.inner.last.start().respond(200).data('PLANTED').fail(new Error('PLANTED'))
+    },
+    fields: { ...eastFields, scope: 'gpt-4o', attempt: 1, status: 200 },
+    message: 'The response of backend "east" (200) broke off: the caller has a part of it, and the request cannot move any more',
   },
   {
     event: 'suspect-request', level: 'warn',

@@ -145,7 +145,7 @@ export class SimulatedBackend {
       if (call.stream) await wait(perTokenMs * part.tokens)
       if (gone.aborted) return
       if (index === 1 && fault?.kind === 'stall-mid-stream') return
-      if (index === 1 && fault?.kind === 'reset-mid-stream') return reset(response)
+      if (fault?.kind === 'reset-mid-stream' && index === (fault.afterParts ?? 1)) return reset(response)
       // Written out before it may be cut off: otherwise a reset overtakes what was to arrive before it.
       await new Promise<void>((resolve) => { response.write(part.text, () => { resolve() }) })
     }
@@ -182,8 +182,8 @@ export type Fault =
   }
   /** RST in place of an answer. */
   | { readonly kind: 'reset-before-headers' }
-  /** A good answer whose connection is reset after its first part. */
-  | { readonly kind: 'reset-mid-stream' }
+  /** A good answer whose connection is reset after so many of its parts; default 1, which has no output yet where it is a stream. */
+  | { readonly kind: 'reset-mid-stream', readonly afterParts?: number }
   /** A good answer, so much later (milliseconds). */
   | { readonly kind: 'slow-headers', readonly delayMs: number }
   /** Never answers. */

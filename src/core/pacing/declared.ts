@@ -47,7 +47,7 @@ export class Declared {
   sent(bodyBytes: number, now: number): number {
     if (bodyBytes > 0) this.#meanBytes += (bodyBytes - this.#meanBytes) * (this.#meanBytes === 0 ? 1 : BODY_SHARE)
     const cost = this.#costOf(bodyBytes)
-    this.#sent.add(cost, now)
+    this.#sent.add(1, cost, now)
     return cost
   }
 

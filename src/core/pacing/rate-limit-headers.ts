@@ -9,7 +9,7 @@ const reader = new HeaderReader([
   'azure-openai-deployment-utilization',
   'x-ratelimit-limit-requests', 'x-ratelimit-remaining-requests', 'x-ratelimit-reset-requests',
   'x-ratelimit-limit-tokens', 'x-ratelimit-remaining-tokens', 'x-ratelimit-reset-tokens',
-  'x-ms-spillover-from-deployment', 'x-ms-is-spilled-over',
+  'x-ms-spillover-from-deployment', 'x-ms-is-spilled-over', 'x-ms-spillover-error',
 ], (headers, values) => {
   values[0] = headers['azure-openai-deployment-utilization']
   values[1] = headers['x-ratelimit-limit-requests']
@@ -20,6 +20,7 @@ const reader = new HeaderReader([
   values[6] = headers['x-ratelimit-reset-tokens']
   values[7] = headers['x-ms-spillover-from-deployment']
   values[8] = headers['x-ms-is-spilled-over']
+  values[9] = headers['x-ms-spillover-error']
 })
 
 const NOTHING: readonly undefined[] = []
@@ -75,7 +76,7 @@ export class LimiterSignals {
     this.utilization = readPercent(values[0]) / 100
     this.requests.fill(values[1], values[2], values[3])
     this.tokens.fill(values[4], values[5], values[6])
-    this.isSpilled = isSaid(values[7]) || isSaid(values[8])
+    this.isSpilled = isSaid(values[7]) || isSaid(values[8]) || isSaid(values[9])
     this.isQuota = this.utilization >= 0 || this.requests.remaining >= 0 || this.tokens.remaining >= 0
       || this.requests.resetMs >= 0 || this.tokens.resetMs >= 0
     return this

@@ -81,15 +81,23 @@ export function isTooLarge(error: unknown): boolean {
  * @returns `undefined` for an encoding that is not known, for several, and for what does not decode.
  */
 export function inflateHead(chunks: readonly Uint8Array[], encoding: string | undefined): Uint8Array | undefined {
+  return encoding?.trim().toLowerCase() === 'br' && hasLargeWindow(chunks) ? undefined : inflate(chunks, encoding, MAX_INFLATED_BYTES)
+}
+
+/**
+ * The same without regard to what that takes.
+ * @param most bytes of what comes out; where there are more there is nothing.
+ */
+export function inflate(chunks: readonly Uint8Array[], encoding: string | undefined, most: number): Uint8Array | undefined {
   const [only] = chunks
   const bytes = chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks)
   try {
     switch (encoding?.trim().toLowerCase()) {
       case undefined: case '': case 'identity': return bytes
-      case 'gzip': case 'x-gzip': return gunzipSync(bytes, UNTIL_HERE)
+      case 'gzip': case 'x-gzip': return gunzipSync(bytes, untilHere(most))
       // The standard means zlib's format; some servers send deflate's own. Zlib's first byte names the method, 8, in its lower half.
-      case 'deflate': return bytes.length === 0 || (bytes[0]! & 0x0f) === 8 ? inflateSync(bytes, UNTIL_HERE) : inflateRawSync(bytes, UNTIL_HERE)
-      case 'br': return hasLargeWindow(bytes) ? undefined : brotliDecompressSync(bytes, { finishFlush: constants.BROTLI_OPERATION_FLUSH, maxOutputLength: MAX_INFLATED_BYTES })
+      case 'deflate': return bytes.length === 0 || (bytes[0]! & 0x0f) === 8 ? inflateSync(bytes, untilHere(most)) : inflateRawSync(bytes, untilHere(most))
+      case 'br': return brotliDecompressSync(bytes, { finishFlush: constants.BROTLI_OPERATION_FLUSH, maxOutputLength: most })
       default: return undefined
     }
   } catch {
@@ -97,11 +105,13 @@ export function inflateHead(chunks: readonly Uint8Array[], encoding: string | un
   }
 }
 
-const UNTIL_HERE = { finishFlush: constants.Z_SYNC_FLUSH, maxOutputLength: MAX_INFLATED_BYTES }
+function untilHere(most: number) {
+  return { finishFlush: constants.Z_SYNC_FLUSH, maxOutputLength: most }
+}
 
 /** Windows of 8 and 16 MiB, which a bomb fills in up to 65 ms. The size is in the lowest bits of the first byte (RFC 7932, 9.1). */
-function hasLargeWindow(bytes: Uint8Array): boolean {
-  const low = bytes.length === 0 ? 0 : bytes[0]! & 0x0f // there is a first byte
+function hasLargeWindow(chunks: readonly Uint8Array[]): boolean {
+  const low = (chunks.find((chunk) => chunk.length > 0)?.[0] ?? 0) & 0x0f
   return low === 0x0d || low === 0x0f
 }
 

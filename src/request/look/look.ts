@@ -10,6 +10,8 @@ import { HeaderReader, readNumber, readText, type HeaderValue } from '../../core
 import type { AnswerError, ResponseHeaders } from '../../core/types.js'
 import { inflateHead, isTooLarge, own, parseJson, readError, readErrorOfSuccess, saysTooLarge } from './error-body.js'
 import { Prelude } from './prelude.js'
+import { DELIVER, type Look, type Verdict } from './verdict.js'
+import { WholeLook } from './whole-look.js'
 
 /** In milliseconds. An error is a few hundred bytes in one packet; what has not come by then is not waited for. */
 const ERROR_MS = 1_000
@@ -19,6 +21,12 @@ export const ERROR_BYTES = 16_384
 
 /** In milliseconds from the first byte: a service that has sent something and no output by then is thinking, and the caller may know. */
 const PRELUDE_MS = 1_000
+
+/**
+ * In milliseconds. A server may send its headers at once and then be busy with a long prompt; clients that have a timeout for the
+ * headers, of ten seconds at the least, must not be made to miss it. What breaks, breaks sooner.
+ */
+const SILENCE_MS = 5_000
 
 /** More than the longest `response.created`, which repeats the request's instructions, is hardly sent before the first output. */
 const PRELUDE_BYTES = 65_536
@@ -31,28 +39,6 @@ const ACCEPTED_MS = 50
 
 /** In bytes. A completion is longer than that; an error in the place of one is not. */
 const SMALL_JSON_BYTES = 2_048
-
-/** What a look has found. */
-export type Verdict =
-  /** Nothing but what status and headers say. */
-  | { readonly kind: 'deliver' }
-  /** What the answer says of itself; `value`: as the service gave it, for an answer of our own. */
-  | { readonly kind: 'error'; readonly error: AnswerError | undefined; readonly isTooLarge: boolean; readonly value: unknown }
-  /** It ended before anything was in it, or is broken. */
-  | { readonly kind: 'failed'; readonly why: string }
-
-export interface Look {
-  /** Milliseconds from now on until `expire` is due; undefined: never. Asked anew after every chunk; a new wait begins where it has changed. */
-  readonly waitMs: number | undefined
-  /** A new wait begins also where this has changed: it may be as long as the one before. */
-  readonly stage?: unknown
-  write(chunk: Buffer): Verdict | undefined
-  /** The body has ended. */
-  end(): Verdict
-  expire(): Verdict
-}
-
-const DELIVER: Verdict = Object.freeze({ kind: 'deliver' })
 
 /** The body of an error: whole, or not at all. */
 class ErrorLook implements Look {
@@ -117,24 +103,37 @@ const NO_REASON: AnswerError = Object.freeze({ code: undefined, type: undefined,
 
 /** An event stream, up to its first output. */
 class PreludeLook implements Look {
+  /** With its first output it is delivered. */
+  readonly isUnderWay = false
   readonly #encoding: string
   readonly #prelude = new Prelude()
   readonly #isBounded: boolean
+  readonly #idleMs: number | undefined
   /** Of a compressed stream, from its beginning on: what is undone is undone anew with every chunk. */
   readonly #chunks: Buffer[] = []
   #undone = 0
   #bytes = 0
 
-  /** @param isBounded the attempt has a time of its own: then it is that, and no other, in which output has to come. */
-  constructor(encoding: string, isBounded: boolean) {
-    this.#encoding = encoding === 'identity' ? '' : encoding
+  /**
+   * @param encoding the value of `content-encoding`, `''` for none
+   * @param isBounded the attempt has a time of its own: then it is that, and no other, in which output has to come.
+   * @param idleMs of silence are a cut; undefined: none is
+   */
+  constructor(encoding: string, isBounded: boolean, idleMs: number | undefined) {
+    this.#encoding = encoding
     this.#isBounded = isBounded
+    this.#idleMs = idleMs
+  }
+
+  get restarts(): boolean {
+    return this.#isBounded && this.#prelude.state === 'prelude'
   }
 
   get waitMs(): number | undefined {
     const { state } = this.#prelude
     if (state === 'accepted' || state === 'failed') return ACCEPTED_MS
-    return this.#bytes === 0 || this.#isBounded ? undefined : PRELUDE_MS
+    if (this.#isBounded) return this.#idleMs
+    return this.#bytes === 0 ? Math.min(this.#idleMs ?? Infinity, SILENCE_MS) : PRELUDE_MS
   }
 
   get stage(): unknown {
@@ -170,7 +169,9 @@ class PreludeLook implements Look {
   }
 
   expire(): Verdict {
-    return this.#prelude.state === 'failed' ? this.#error() : DELIVER
+    if (this.#prelude.state === 'failed') return this.#error()
+    const isSilent = this.#prelude.state === 'prelude' && (this.#isBounded || this.#bytes === 0) && this.waitMs === this.#idleMs
+    return isSilent ? { kind: 'failed', why: `The stream was silent for streamIdleMs (${this.#idleMs ?? 0} ms).` } : DELIVER
   }
 
   /** With its reason, or without: then what it says is for people alone. */
@@ -196,12 +197,16 @@ const reader = new HeaderReader(['content-type', 'content-length', 'content-enco
 /** How an answer to a generating request begins. */
 export type Beginning = 'html' | Look | undefined
 
-/**
- * What to do about a 2xx or 3xx to a generating request.
- * @param isBounded `attemptTimeoutMs` is set.
- * @param looks `false`: decide at the headers (`streamGuard: false`).
- */
-export function lookAtSuccess(status: number, headers: ResponseHeaders, isBounded: boolean, looks: boolean): Beginning {
+/** How far streams are looked into: the options of these names, or what the request says of itself. */
+export interface StreamOptions {
+  readonly streamGuard: 'output' | 'whole' | false
+  readonly streamIdleMs: number | undefined
+  readonly attemptTimeoutMs: number | undefined
+}
+
+/** What to do about a 2xx or 3xx to a generating request. */
+export function lookAtSuccess(status: number, headers: ResponseHeaders, { streamGuard, streamIdleMs, attemptTimeoutMs }: StreamOptions): Beginning {
+  const looks = streamGuard !== false
   const values = reader.read(headers)
   if (values === undefined) return undefined
   const [type, length, encoding] = values
@@ -210,16 +215,24 @@ export function lookAtSuccess(status: number, headers: ResponseHeaders, isBounde
   if (initial === 't' || initial === 'T' || initial === T || initial === CAPITAL_T) {
     const mime = readMime(type)
     if (mime === 'text/html') return 'html'
-    return looks && status < 300 && mime === 'text/event-stream' ? new PreludeLook(readText(encoding).toLowerCase(), isBounded) : undefined
+    if (!looks || status >= 300 || mime !== 'text/event-stream') return undefined
+    const coding = readCoding(encoding)
+    return streamGuard === 'whole' ? new WholeLook(coding, streamIdleMs) : new PreludeLook(coding, attemptTimeoutMs !== undefined, streamIdleMs)
   }
   const bytes = readNumber(length)
   if (!looks || status >= 300 || !(bytes >= 1 && bytes <= SMALL_JSON_BYTES) || readMime(type) !== 'application/json') return undefined
-  return new SmallJsonLook(readText(encoding).toLowerCase())
+  return new SmallJsonLook(readCoding(encoding))
 }
 
 /** An error that another backend might answer better, depending on what it says. */
 export function lookAtError(headers: ResponseHeaders): Look {
   return new ErrorLook(headers)
+}
+
+/** `''` where there is none. */
+function readCoding(encoding: HeaderValue | undefined): string {
+  const coding = readText(encoding).toLowerCase()
+  return coding === 'identity' ? '' : coding
 }
 
 function readMime(type: HeaderValue | undefined): string {

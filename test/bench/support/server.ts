@@ -50,7 +50,8 @@ const MANNERS: Readonly<Record<Manner, (response: ServerResponse) => void>> = {
     setTimeout(() => { response.end(`${EVENT}data: [DONE]\n\n`) }, THINKS_MS)
   },
   throttled(response) {
-    response.writeHead(429, { 'retry-after-ms': '0', 'content-length': '2' }).end('{}')
+    // Room is left, and no time is named: the one request is too large, and the backend stays open to the next.
+    response.writeHead(429, { 'x-ratelimit-remaining-tokens': '1', 'content-length': '2' }).end('{}')
   },
   held(response) {
     held.push(response)

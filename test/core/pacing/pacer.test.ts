@@ -8,11 +8,7 @@ class Sent implements PacedAttempt {
   cost = 0
   sentRequests = 0
   sentTokens = 0
-  requestsCount = 0
-  tokensCount = 0
-  wentFullOfRequests = false
-  wentFullOfTokens = false
-  isTest = false
+  felt: PacedAttempt['felt'] = undefined
   readonly startedAt: number
 
   constructor(startedAt: number) {
@@ -117,7 +113,7 @@ describe('what is felt', () => {
     bench.refuse(OF_REQUESTS, 10_000)
     assert.equal(bench.pacer.testMs(0), 0)
     const first = bench.send()
-    assert.equal(first.isTest, true)
+    assert.equal(first.felt?.isTest, true)
     assert.equal(bench.pacer.testMs(0), Infinity)
     bench.pacer.abandoned(first)
     assert.equal(bench.pacer.testMs(0), 0)
@@ -200,7 +196,7 @@ describe('what is told', () => {
     assert.ok(bench.feltMs() > 0)
     assert.equal(bench.pacer.testMs(bench.now), 0)
     const tested = bench.send()
-    assert.equal(tested.isTest, true)
+    assert.equal(tested.felt?.isTest, true)
     bench.refuse({ ...used(101) as object, 'retry-after-ms': '100' }, 100, tested)
     assert.equal(bench.pacer.testMs(bench.now), 0)
   })

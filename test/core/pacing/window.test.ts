@@ -1,6 +1,7 @@
 // A limit that is only felt: what a window makes of what was sent, refused and admitted.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import fc from 'fast-check'
 import { History, REQUESTS, TOKENS, Window, type Dimension } from '../../../src/core/pacing/window.js'
 
 /** A window is counted for a five hundredth longer than it is. */
@@ -241,4 +242,26 @@ describe('places', () => {
     assert.equal(bench.window.placesBy(5_000, 60_120), 1)
     assert.equal(bench.window.placesBy(30, 60_120), 3)
   })
+})
+
+test('what was sent while no window was read is in all of them, as if each request had been written down by itself', () => {
+  const send = fc.record({ afterMs: fc.oneof(fc.constant(0), fc.double({ min: 0, max: 40, noNaN: true }), fc.double({ min: 0, max: 2_000, noNaN: true })), isUndone: fc.boolean() })
+  // Whole numbers of tokens, so that sums do not depend on their order.
+  fc.assert(fc.property(fc.array(send, { maxLength: 60 }), fc.nat(70_000), (sends, laterMs) => {
+    const [read, unread] = [new History(), new History()]
+    let now = 0
+    for (const [tokens, { afterMs, isUndone }] of sends.entries()) {
+      now += afterMs
+      read.send(tokens, now)
+      unread.sendUnread(tokens, now)
+      if (isUndone) for (const history of [read, unread]) history.undo(tokens, now, now)
+    }
+    for (const waitMs of [1_000, 10_000, 60_000]) {
+      for (const dimension of [REQUESTS, TOKENS] as const) {
+        const [expected, ring] = [read.ringFor(waitMs), unread.ringFor(waitMs)]
+        assert.equal(ring.count(dimension, now), expected.count(dimension, now))
+        assert.equal(ring.countBy(dimension, now + laterMs), expected.countBy(dimension, now + laterMs))
+      }
+    }
+  }))
 })

@@ -176,6 +176,8 @@ function playable (client: Client, isLast: boolean, plan: Turn): Turn {
   if (action.kind === 'abort') response = { ...response, interim: [] }
   // undici fails an assertion of its own when a connection ends while its parser is paused.
   if (action.kind === 'pause') response = { ...response, framing: response.framing === 'close' ? 'length' : response.framing, fate: 'whole', version: '1.1', lines: response.lines.filter((line) => line !== 'Connection: close') }
+  // How much of a body that is read in pieces has gone out by then is chance.
+  if (action.kind === 'abort' && action.at === 'request' && (body.kind === 'Blob' || body.kind === 'FormData')) body = { ...body, kind: 'string' }
   // Whether a connection that comes to an end is gone already when the next request comes is chance.
   if (!isLast) response = { ...response, fate: 'whole', filler: Math.min(response.filler, 8_000) }
   // How much of a long body goes out before somebody gives up is chance.

@@ -37,7 +37,7 @@ export abstract class Answers {
       hint = mayBeThrottled(status) ? readRetryAfter(headers, this.system) : undefined
       outcome = this.#classify(attempt, hint, status === 429 && saysRoomIsLeft(headers))
       if (outcome === 'throttled') this.#coolDown(attempt, hint, config, now)
-    } else scope.immediate = 0
+    }
     this.#pace(attempt, outcome, status, headers, hint?.ms, now)
     return outcome
   }

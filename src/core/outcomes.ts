@@ -272,6 +272,8 @@ export class Outcomes extends Answers {
 
   #succeeded(attempt: Attempt, now: number): void {
     const { target, scope, request } = attempt
+    // Not with its headers: a 200 may turn out to be a refusal.
+    scope.immediate = 0
     target.succeeded()
     if (target.callers !== undefined && !attempt.backend.ownsCredential) target.callers.readmit(request.callerKey)
     if (scope.health !== AVAILABLE) this.#apply(attempt, scope, 'success', now)

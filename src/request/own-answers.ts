@@ -19,15 +19,19 @@ const LONGEST_OBEYED_MS = 60_000
  */
 export function makeThrottledAnswer(retryAfterMs: number): { readonly headers: Record<string, string>; readonly body: Buffer } {
   const ms = Math.max(1, Math.ceil(retryAfterMs))
-  const seconds = Math.ceil(ms / 1000)
   const { headers, body } = makeErrorAnswer({
     message: `no backend is available right now, all are throttled. Please retry after ${ms} milliseconds.`,
     type: 'rate_limit_error',
     param: null,
     code: 'rate_limit_exceeded',
   })
+  return { headers: { ...headers, ...makeRetryHeaders(ms) }, body }
+}
+
+/** @param ms a whole number. */
+function makeRetryHeaders(ms: number): Record<string, string> {
   const stop = ms > LONGEST_OBEYED_MS ? { 'x-should-retry': 'false' } : {}
-  return { headers: { ...headers, 'retry-after': String(seconds), 'retry-after-ms': String(ms), ...stop }, body }
+  return { 'retry-after': String(Math.ceil(ms / 1_000)), 'retry-after-ms': String(ms), ...stop }
 }
 
 interface ErrorBody {
@@ -89,10 +93,7 @@ export function errorAnswer(status: number, value: unknown, fallback: string, re
   const { message = typeof value === 'string' ? value : fallback, type = status === 429 ? 'rate_limit_error' : 'server_error', param = null, code = null } = given
   const body = Buffer.from(JSON.stringify({ error: { message, type, param, code } }))
   const headers: Record<string, string> = { 'content-type': 'application/json', 'content-length': String(body.byteLength) }
-  if (retryAfterMs !== undefined && retryAfterMs > 0) {
-    headers['retry-after'] = String(Math.ceil(retryAfterMs / 1_000))
-    headers['retry-after-ms'] = String(Math.ceil(retryAfterMs))
-  }
+  if (retryAfterMs !== undefined && retryAfterMs > 0) Object.assign(headers, makeRetryHeaders(Math.ceil(retryAfterMs)))
   return { status, raw: rawOf(headers), parsed: headers, message: STATUS_CODES[status], body, isWhole: true }
 }
 

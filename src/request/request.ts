@@ -229,13 +229,13 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     const { pool } = this.#context
     pool.conclude(handler.attempt, outcome, now)
     if (this.#ended) return
-    this.#request.body.rewind()
     // No other attempt can follow: nothing is read of it.
     if (this.pinned || !this.#request.body.replayable) return this.#goOn(handler, outcome, answer, this.#acquireNext())
     const next = pool.next(this, now)
     if (this.#ended) return next === undefined ? undefined : this.#giveBack(next)
-    if (next === undefined) handler.hold(answer, lookAtError(answer.headers))
-    else this.#leaveBehind(handler, answer, next)
+    if (next === undefined) return handler.hold(answer, lookAtError(answer.headers))
+    this.#request.body.rewind()
+    this.#leaveBehind(handler, answer, next)
   }
 
   onVerdict(handler: AttemptHandler, verdict: Verdict): void {
@@ -402,9 +402,12 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   #acquireNext(): Acquisition {
     const { pool } = this.#context
-    // The attempt before may be uploading still. While the next one waits for its turn or its credential, the body must not outgrow what can be kept.
-    this.#request.body.rewind()
-    return this.#request.body.replayable || this.pinned ? pool.acquire(this, this.system.now()) : pool.surface(this, 'not-replayable')
+    const { body } = this.#request
+    const next = body.replayable || this.pinned ? pool.acquire(this, this.system.now()) : pool.surface(this, 'not-replayable')
+    // The attempt before may be uploading still. While the next one waits for its turn or its credential, the body must not outgrow what can
+    // be kept. Where none follows, the answer is the caller's, and the upload goes on.
+    if (next.kind === 'send' || next.kind === 'wait') body.rewind()
+    return next
   }
 
   settle(handler: AttemptHandler, end: AttemptEnd): void {

@@ -161,6 +161,26 @@ describe('a rate limit in a stream', () => {
     assert.ok(ms >= 5_000 && ms <= 5_500, `${ms}`)
   })
 
+  test('that says "at once" again and again is not believed for ever', async (t) => {
+    const it = await start(t)
+    it.east.always(streams(chatError(rateLimit), { 'retry-after': '0' }))
+    const waits: number[] = []
+    for (let i = 0; i < 4; i++) {
+      assert.equal(await streamChat(it.client), 'west')
+      waits.push(it.status()[0].cooldownMs)
+      it.balancer.system.advance(Math.ceil(it.status()[0].cooldownMs))
+    }
+    assert.ok(waits[0] === 0 && [250, 500, 1_000].every((ms, i) => (waits[i + 1] ?? 0) >= ms), String(waits))
+  })
+
+  test('with a wait that no SDK would obey says so where none is left', async (t) => {
+    const it = await alone(t, { maxCooldownMs: 600_000 })
+    it.east.always(streams(chatError(rateLimit), { 'retry-after': '300' }))
+    const error = await failure(streamChat(it.client, { maxRetries: 2 }))
+    assertIsA(error, RateLimitError)
+    assert.deepEqual([error.headers.get('x-should-retry'), it.calls()], ['false', [1, 0]])
+  })
+
   test('for a request that is larger than the limit sends it on and takes nothing out', async (t) => {
     const it = await start(t)
     it.east.always(streams(CREATED + IN_PROGRESS + errorEvent(tooLarge) + responseFailed({ code: tooLarge.code, message: tooLarge.message }, 3)))

@@ -10,7 +10,8 @@
  */
 import type { AnswerError } from '../../core/types.js'
 import { own, parseJson } from './error-body.js'
-import { EventSplitter, type StreamEvent } from './events.js'
+import { EventSplitter } from './events.js'
+import { glance } from './glance.js'
 import { errorInEvent, PINGS, type StreamError } from './stream-error.js'
 
 /**
@@ -28,6 +29,9 @@ export type PreludeState = 'prelude' | 'accepted' | 'output' | 'failed' | 'error
  */
 const LONGEST_PARSED = 8 * 1_024
 
+/** Bytes. No chunk of a prelude is longer, but for those that repeat the request's instructions. */
+const LONGEST_WHOLE = 16 * 1_024
+
 /** The events of a response before its output. `response.created` alone comes also before Azure's refusals. */
 const LIFECYCLE: ReadonlyMap<unknown, 'prelude' | 'accepted'> = new Map([
   ['response.created', 'prelude'], ['response.queued', 'accepted'], ['response.in_progress', 'accepted'],
@@ -43,10 +47,8 @@ export class Prelude {
   #state: PreludeState = 'prelude'
   #error: StreamError | undefined
   #bytes = 0
-  readonly #events = new EventSplitter((event) => {
-    this.#take(event)
-    return !this.isDecided
-  })
+  /** From the first chunk on that is not made of whole events in the usual spelling. */
+  #events: EventSplitter | undefined
 
   get state(): PreludeState {
     return this.#state
@@ -73,27 +75,61 @@ export class Prelude {
   }
 
   write(chunk: Uint8Array): void {
+    const isFirst = this.#bytes === 0
     this.#bytes += chunk.length
-    this.#events.write(chunk)
+    const at = this.#events === undefined ? this.#writeWhole(chunk) : 0
+    if (at === chunk.length || this.isDecided) return
+    this.#events ??= new EventSplitter((event) => {
+      this.#take(event.name, event.data ?? NOTHING)
+      return !this.isDecided
+    }, isFirst && at === 0)
+    this.#events.write(at === 0 ? chunk : chunk.subarray(at))
   }
 
   /** The stream has ended. What is then neither output nor an error has ended without an answer. */
   end(): void {
-    this.#events.end()
+    this.#events?.end()
   }
 
-  #take(event: StreamEvent): void {
-    const data = event.data ?? NOTHING
-    const name = nameOf(event.name, data)
+  /**
+   * Nearly all servers write whole events, of one or two lines, and nearly all networks deliver them so: these need no splitter.
+   *
+   * @returns up to where the chunk was read.
+   */
+  #writeWhole(chunk: Uint8Array): number {
+    if (chunk.length > LONGEST_WHOLE) return 0
+    // A character is a byte. In strings of this size all that follows is found ten times as fast as in bytes.
+    const text = toLatin1(chunk)
+    let at = 0
+    while (at < text.length && !this.isDecided) {
+      const nameEnd = text.startsWith('event: ', at) ? text.indexOf('\n', at) : -1
+      const dataAt = nameEnd === -1 ? at : nameEnd + 1
+      const end = text.startsWith('data: ', dataAt) ? text.indexOf('\n\n', dataAt) : -1
+      if (end === -1) return at
+      const lines = text.slice(at, end)
+      // Of several lines of data, with other fields among them, or with other line ends.
+      if (lines.includes('\r') || lines.includes('\n', dataAt - at)) return at
+      const name = nameEnd === -1 ? '' : text.slice(at + 7, nameEnd)
+      this.#takeText(name === '' ? undefined : name, text.slice(dataAt + 6, end), chunk, dataAt + 6)
+      at = end + 2
+    }
+    return at
+  }
+
+  #takeText(line: string | undefined, text: string, chunk: Uint8Array, at: number): void {
+    const step = line === undefined && text.length <= LONGEST_PARSED ? glance(text) : LIFECYCLE.get(line)
+    if (step === undefined) this.#take(line, chunk.subarray(at, at + text.length))
+    else this.#advance(step)
+  }
+
+  #take(line: string | undefined, data: Uint8Array): void {
+    const name = nameOf(line, data)
     const step = LIFECYCLE.get(name)
     if (step !== undefined) this.#advance(step)
     else if (!PINGS.has(name)) this.#look(name, data)
   }
 
-  /**
-   * Most streams come here twice, with the chunk that opens a message and the first that has a part of it. To parse both takes 5 us of
-   * a stream's first second (Node 20); a search for words in them would be faster and could be led astray by a prompt.
-   */
+  /** Most streams come here twice, with the chunk that opens a message and the first that has a part of it. */
   #look(name: string | undefined, data: Uint8Array): void {
     const isError = name === 'error' || name === 'response.failed'
     // An event without data is none for most readers (HTML standard, 9.2.6), and some servers keep connections open with it.
@@ -125,12 +161,14 @@ export class Prelude {
 }
 
 const NOTHING = new Uint8Array(0)
-const decoder = new TextDecoder('latin1')
-
 /** By which an event is known: its `event:` line, else the type that its data begins with. `message` is what all are called that have no line. */
 function nameOf(line: string | undefined, data: Uint8Array): string | undefined {
   if (line !== undefined && line !== 'message') return line
-  return TYPE_AT_HEAD.exec(decoder.decode(data.subarray(0, HEAD_BYTES)))?.[1]
+  return TYPE_AT_HEAD.exec(toLatin1(data, HEAD_BYTES))?.[1]
+}
+
+function toLatin1({ buffer, byteOffset, byteLength }: Uint8Array, length = byteLength): string {
+  return Buffer.from(buffer, byteOffset, Math.min(byteLength, length)).toString('latin1')
 }
 
 /** What a chunk of a completion is. Without choices it says something about the prompt (Azure), or of tokens when all is over. */

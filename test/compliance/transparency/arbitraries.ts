@@ -1,6 +1,7 @@
 /** What exchanges are drawn from. */
 import fc from 'fast-check'
 import { PEER_TAKES_LEGACY_HANDLERS } from '../../support/undici-style.js'
+import { generating, isLookedInto } from './generating.js'
 import { FATES, isDispatch, isFetch, isStream, isTraced, type Action, type BodyPlan, type Client, type Exchange, type HeadersPlan, type ResponsePlan, type Turn } from './exchange.js'
 
 /** `usual` in so many of 100 cases. */
@@ -16,10 +17,12 @@ const STATUSES = [
   425, 428, 429, 431, 451, 500, 501, 502, 503, 504, 505, 529, 599,
 ]
 
+const EVENT_STREAM = 'content-type: text/event-stream'
+
 const RESPONSE_LINES = [
   'Set-Cookie: a=1; Path=/', 'set-cookie: b=2', 'set-cookie: a=1; Path=/', 'WWW-Authenticate: Basic realm="a, b"', 'www-authenticate: Bearer', 'X-MiXeD-Case: Yes',
   'X-Twice: 1', 'x-twice: 2', 'X-Latin: caf\xe9 \xfc\xdf', 'X-Empty:', 'x-blank:   ', 'x-padded:  \t a b \t ', 'X-Fold: one\r\n two\r\n\tthree', 'x-fold: \r\n late',
-  'content-type: text/event-stream', 'Content-Type: application/json; charset=utf-8', 'Date: Sun, 22 Nov 2026 12:00:00 GMT', 'Connection: close', 'connection: keep-alive',
+  EVENT_STREAM, 'Content-Type: application/json; charset=utf-8', 'Date: Sun, 22 Nov 2026 12:00:00 GMT', 'Connection: close', 'connection: keep-alive',
   'keep-alive: timeout=5', 'vary: a', 'Vary: b', 'link: </a>; rel=preload', 'ETag: "x"', 'constructor: 1', '__proto__: 1', 'tostring: 1', '1: 2', '0: 1', 'x-utf8: \xc3\xa4', 'location: /elsewhere',
   'x-ratelimit-limit-requests: 10', 'x-ratelimit-remaining-requests: 9', 'azure-openai-deployment-utilization: 40%', 'openai-processing-ms: 7', 'alt-svc: h2=":443"',
 ]
@@ -44,6 +47,7 @@ function response (client: Client, isLast: boolean): fc.Arbitrary<ResponsePlan> 
     body: fc.oneof({ weight: 9, arbitrary: piece }, { weight: 1, arbitrary: fc.constant('') }, { weight: 1, arbitrary: fc.constant(long) }),
     coding: mostly<ResponsePlan['coding']>('identity', 70, fc.constantFrom('gzip', 'deflate', 'br')),
     pieces: fc.integer({ min: 1, max: 4 }),
+    cuts: fc.constant([]),
     early: mostly(false, 75, fc.constant(true)),
     fate: mostly<ResponsePlan['fate']>('whole', 75, fc.constantFrom(...fates)),
   }).map((plan) => ({ ...plan, ...withinHttp(plan) }))
@@ -114,18 +118,23 @@ const PATHS = [
 const ODD_PATHS = ['/a/../b', '/a/%2e%2e/b', '/x?', '/caf\xe9', '/a b', 'x', '*']
 
 function turn (client: Client, isLast: boolean): fc.Arbitrary<Turn> {
-  return fc.record({
+  const any: fc.Arbitrary<Turn> = fc.record({
     method: isFetch(client) ? fc.constantFrom(...METHODS, 'post') : mostly('POST', 20, ...METHODS.map((method) => fc.constant(method)), fc.constantFrom('BAD METHOD', '', 'CONNECT', 'TRACE')),
     path: isDispatch(client) ? mostly('/x', 30, fc.constantFrom(...PATHS), fc.constantFrom(...PATHS), fc.constantFrom(...ODD_PATHS)) : fc.constantFrom(...PATHS),
     query: isFetch(client) ? fc.constant(undefined) : mostly<Turn['query']>(undefined, 90, fc.constantFrom({ a: '1' }, { 'api-key': 'the-callers', b: '2 3' })),
     headers: headers(client), body: body(client), options: options(client), response: response(client, isLast), action: action(client), optional: fc.boolean(),
-  }).map((plan) => playable(client, isLast, plan))
+  })
+  return fc.oneof({ weight: 5, arbitrary: any }, { weight: 1, arbitrary: generating(any) }).map((plan) => playable(client, isLast, plan))
 }
 
 /** What cannot be, or cannot be told from chance, is made into something that can. */
 function playable (client: Client, isLast: boolean, plan: Turn): Turn {
   const mayHaveBody = !isFetch(client) || !['GET', 'HEAD'].includes(plan.method)
   let { response, body, headers } = plan
+  // How much of an upload goes out before the answer is shown depends on when that is: its headers may wait for its output.
+  if (isLookedInto(plan)) body = { ...body, waits: false, fails: false }
+  // A stream without output is not delivered.
+  else if (plan.method.toUpperCase() === 'POST') response = { ...response, lines: response.lines.filter((line) => line !== EVENT_STREAM) }
   // undici refuses two of them; the balancer puts the backend's in their place.
   headers = { ...headers, pairs: headers.pairs.filter(([name], i) => !isHost(name) || headers.pairs.findIndex(([other]) => isHost(other)) === i) }
   if (isLeftAlone(plan)) headers = { ...headers, pairs: headers.pairs.filter(([name]) => !isHost(name)) }
@@ -144,22 +153,41 @@ function playable (client: Client, isLast: boolean, plan: Turn): Turn {
   if (!body.waits && (isStream(body) || body.kind === 'Blob' || body.kind === 'FormData' || isFetch(client))) response = { ...response, early: false }
   // Fetch has its result at a 205, and nobody reads the body that comes even so. After a 421 it asks again, which Node 20's does wrongly.
   if (isFetch(client) && (response.status === 205 || response.status === 421)) response = { ...response, status: response.status + 1 }
+  // A source that is longer than announced is given up before it can fail, or not.
+  if (body.announced === 'one less') body = { ...body, fails: false }
+  // Whether the connection is gone already when the next request comes is chance.
+  if (!isLast && body.announced !== 'nothing') body = { ...body, announced: 'its length' }
   // That a source fails whose length was announced is found out before anything is sent: see the differences. The next request would be on another connection.
   if (body.announced !== 'nothing' && !isLast) body = { ...body, fails: false }
   // What the caller gets of an answer that says "too many" is not this answer: the balancer's own cannot be met in its middle.
-  const isThrottling = response.status === 429 || (response.status >= 500 && response.lines.some((line) => LAST_LINES.includes(line)))
+  const isThrottling = response.status === 429 || ((response.status >= 500 || response.status === 403) && response.lines.some((line) => LAST_LINES.includes(line)))
   // And how far a body has been read that waits for what the client gives up at is chance.
-  const action: Action = isThrottling || (body.waits && plan.action.kind === 'abort') ? { kind: 'none' } : plan.action
+  if (isThrottling) body = { ...body, waits: false }
+  // Of one that is not delivered no more is read than 64 KiB, and its connection is given up.
+  if (isThrottling && response.body === long) response = { ...response, body: 'ab' }
+  const action: Action = !isLast || isThrottling || (body.waits && plan.action.kind === 'abort') ? { kind: 'none' } : plan.action
   // What undici 8 puts before its Agent for the fetch of Node 22 and 24 waits for ever after an interim answer, when no body follows.
   if (client.startsWith('native') && !PEER_TAKES_LEGACY_HANDLERS) response = { ...response, interim: [] }
+  // What there is of it comes in one piece, and something of it must be missing when the client gives up.
+  if (action.kind === 'abort' && response.body.length < 2) response = { ...response, body: 'ab' }
+  // Of an answer that redirects fetch reads no more than what has come with it, and may give it up before or after it breaks.
+  if (isFetch(client) && response.status >= 300 && response.status < 400) response = { ...response, body: response.body === long ? 'ab' : response.body, fate: isBrokenOff(response.fate) ? 'whole' : response.fate }
   // Interim answers may come in one piece with the final one or not, and the client may give up before or after.
   if (action.kind === 'abort') response = { ...response, interim: [] }
   // undici fails an assertion of its own when a connection ends while its parser is paused.
   if (action.kind === 'pause') response = { ...response, framing: response.framing === 'close' ? 'length' : response.framing, fate: 'whole', version: '1.1', lines: response.lines.filter((line) => line !== 'Connection: close') }
+  // How much of a body that is read in pieces has gone out by then is chance.
+  if (action.kind === 'abort' && action.at === 'request' && (body.kind === 'Blob' || body.kind === 'FormData')) body = { ...body, kind: 'string' }
+  // Whether a connection that comes to an end is gone already when the next request comes is chance.
+  if (!isLast) response = { ...response, fate: 'whole', filler: Math.min(response.filler, 8_000) }
   // How much of a long body goes out before somebody gives up is chance.
   if (response.early || response.fate !== 'whole' || action.kind !== 'none' || body.announced === 'one less') body = { ...body, chunks: body.chunks.filter((chunk) => chunk !== long) }
-  return { ...plan, headers, body, response, action }
+  // undici refuses a query beside one in the path, of which nothing may be left where the backend has a credential of its own.
+  const query = plan.path.includes('the-callers') ? undefined : plan.query
+  return { ...plan, query, headers, body, response, action }
 }
+
+const isBrokenOff = (fate: ResponsePlan['fate']): boolean => fate === 'fin in the body' || fate === 'reset in the body' || fate === 'a bad chunk' || fate === 'too long for its length'
 
 const isHost = (name: string): boolean => name.toLowerCase() === 'host'
 
@@ -177,9 +205,18 @@ export function exchange (client: Client): fc.Arbitrary<Exchange> {
     ...plan,
     turns: plan.turns.map((turn, i) => i > 0 && isClosedUnanswered(turn) ? { ...turn, response: { ...turn.response, fate: 'whole' } } : turn),
     setting: plan.turns.some(isLeftAlone) ? 'as the client sends it' : plan.setting,
-    // undici would send the head alone then, and the server would wait for the rest.
-    agent: plan.agent?.['strictContentLength'] === false && plan.turns.some(({ body }) => body.announced === 'one more') ? {} : plan.agent,
+    agent: isChance(plan) ? {} : plan.agent,
   }))
+}
+
+/** With options of the Agent's that make something else of these turns than what they are to show. */
+function isChance ({ agent, turns }: Pick<Exchange, 'agent' | 'turns'>): boolean {
+  // Whether a connection that is given up for them is gone already when the next request comes.
+  if (turns.length > 1 && (agent?.['maxHeaderSize'] ?? agent?.['maxResponseSize']) !== undefined) return true
+  // That a stream is too long may be found out before its output is there, or afterwards.
+  if (agent?.['maxResponseSize'] !== undefined && turns.some(isLookedInto)) return true
+  // undici would send the head alone then, and the server would wait for the rest.
+  return agent?.['strictContentLength'] === false && turns.some(({ body }) => body.announced === 'one more')
 }
 
 /** On a connection that has served before this is nobody's failure to the balancer: it sends the request once more, as tests of its own show. */

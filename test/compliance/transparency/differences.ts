@@ -140,7 +140,9 @@ function onlyEnded ({ traces }: PlayedTurn, message: string): boolean {
 }
 
 /** @param endsAtStart the handler throws or gives up when it hears of the start: of what is wrong with the request it never hears */
-function startFirst (bare: Trace, seen: Trace, endsAtStart: boolean): Trace {
+function startFirst (without: Trace, seen: Trace, endsAtStart: boolean): Trace {
+  // It is not dispatched at all then, and whether more would be welcome is not known.
+  const bare = endsAtStart ? { ...without, returned: seen.returned } : without
   const [start, ...rest] = seen.calls
   if (start === undefined || !isStart(start) || bare.calls.some(isStart)) return bare
   if (endsAtStart) return { ...bare, calls: [start, ...rest.filter(isError).slice(0, 1)] }
@@ -207,12 +209,13 @@ function statusOf ({ traces, result }: PlayedTurn): number | undefined {
 function isThrottling (bare: PlayedTurn, { response, path }: Turn): boolean {
   if (isStateful(path)) return false
   const status = statusOf(bare) ?? 0
-  return status === 429 || (status >= 500 && response.lines.some((line) => /^(x-ms-)?retry-after/i.test(line)))
+  return status === 429 || ((status >= 500 || status === 403) && response.lines.some((line) => /^(x-ms-)?retry-after/i.test(line)))
 }
 
 /** Up to the answer the calls are those of the real one; from there on they are what the balancer says itself. What the caller makes of them follows. */
 function asThrottled (bare: PlayedTurn, seen: PlayedTurn, { method }: Turn): PlayedTurn {
-  // Where nothing but the result is to be seen, its words have to be ours.
+  // Where nothing but the result is to be seen, its words have to be ours; where it has none, its status.
+  if (bare.traces.length === 0 && method === 'HEAD') return statusOf(seen) === 429 ? { ...bare, result: seen.result } : bare
   if (bare.traces.length === 0) return JSON.stringify(seen.result).includes('no backend is available right now, all are throttled') ? { ...bare, result: seen.result } : bare
   const ms = /content-length\D+\d+\D+retry-after\D+\d+\D+retry-after-ms\D+(\d+)/.exec(JSON.stringify(seen.traces))
   // Where the backend is out, and there is no other one, even its 429 is the best answer that there is: then nothing differs at all.
@@ -236,6 +239,12 @@ function asThrottled (bare: PlayedTurn, seen: PlayedTurn, { method }: Turn): Pla
   return { ...bare, traces, result: statusOf(seen) === 429 ? seen.result : bare.result }
 }
 
+/** Whether a connection that has just served is ready for the next request is chance, and with it whether undici asks for no more. */
+function withoutLaterReturns (played: Played): Played {
+  const without = (trace: Trace): Trace => typeof trace.returned === 'boolean' ? { ...trace, returned: true } : trace
+  return { ...played, turns: played.turns.map((turn, i) => i === 0 ? turn : { ...turn, traces: turn.traces.map(without) }) }
+}
+
 export interface Comparison {
   readonly expected: Played
   readonly actual: Played
@@ -245,8 +254,8 @@ export interface Comparison {
 
 /** What is to be seen through the balancer, and what was seen: equal, or there is a difference that nobody has named. */
 export function compare (bare: Played, seen: Played, exchange: Exchange): Comparison {
-  let expected = mapWire(bare, withoutBoundary)
-  let actual = mapWire(seen, withoutBoundary)
+  let expected = withoutLaterReturns(mapWire(bare, withoutBoundary))
+  let actual = withoutLaterReturns(mapWire(seen, withoutBoundary))
   const needed: string[] = []
   for (const { name, expect, see } of DIFFERENCES) {
     const [before, beforehand] = [expected, actual]

@@ -88,6 +88,8 @@ export interface ResponsePlan {
   readonly coding: 'identity' | 'gzip' | 'deflate' | 'br'
   /** Into how many writes the body is cut, with turns of the event loop in between. */
   readonly pieces: number
+  /** Where else it is cut, in bytes from its beginning, modulo its length: writes, and chunks of the chunked coding. */
+  readonly cuts: readonly number[]
   /** Before the request's body has been read. */
   readonly early: boolean
   readonly fate: Fate

@@ -63,12 +63,10 @@ function fill (bytes: number): string[] {
   return Array.from({ length: Math.max(1, Math.round(bytes / 500)) }, () => line).concat(`x-rest: ${'y'.repeat(bytes % 500)}`)
 }
 
-function frame ({ framing, extension, trailers, pieces, fate }: ResponsePlan, text: string): string {
+function frame ({ framing, extension, trailers, pieces, cuts, fate }: ResponsePlan, text: string): string {
   if (framing !== 'chunked') return text
-  const size = Math.max(1, Math.ceil(text.length / pieces))
   let framed = ''
-  for (let at = 0; at < text.length; at += size) {
-    const chunk = text.slice(at, at + size)
+  for (const chunk of split(text, pieces, cuts)) {
     const length = chunk.length.toString(16)
     framed += `${extension ? length.toUpperCase() : length}${extension ? ';name="a b";x' : ''}\r\n${chunk}\r\n`
   }
@@ -77,10 +75,16 @@ function frame ({ framing, extension, trailers, pieces, fate }: ResponsePlan, te
 }
 
 /** The head and the body in `pieces` writes, with a pause between them. */
-function cut ({ pieces }: ResponsePlan, head: string, framed: string): Step[] {
-  if (pieces === 1) return [write(head + framed)]
-  const size = Math.max(1, Math.ceil(framed.length / pieces))
-  const steps: Step[] = [write(head)]
-  for (let at = 0; at < framed.length; at += size) steps.push({ do: 'yield', turns: 2 }, write(framed.slice(at, at + size)))
-  return steps
+function cut ({ pieces, cuts }: ResponsePlan, head: string, framed: string): Step[] {
+  if (pieces === 1 && cuts.length === 0) return [write(head + framed)]
+  return [write(head), ...split(framed, pieces, cuts).flatMap((piece): Step[] => [{ do: 'yield', turns: 2 }, write(piece)])]
+}
+
+/** At the places of `cuts`, else into equal pieces. */
+function split (text: string, pieces: number, cuts: readonly number[]): string[] {
+  if (text === '') return []
+  const size = Math.max(1, Math.ceil(text.length / pieces))
+  const places = cuts.length > 0 ? cuts.map((place) => place % text.length) : Array.from({ length: pieces - 1 }, (_, i) => (i + 1) * size)
+  const sorted = [...new Set(places)].filter((place) => place > 0 && place < text.length).sort((a, b) => a - b)
+  return [...sorted, text.length].map((end, i) => text.slice(sorted[i - 1] ?? 0, end))
 }

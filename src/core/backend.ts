@@ -3,13 +3,13 @@
  * of a backend outlives an update of the options that keeps it: it is held here, apart from the configuration.
  */
 import type { Callers } from './callers.js'
-import { AVAILABLE, Condition } from './health.js'
+import { AVAILABLE, Condition, describeOut } from './health.js'
 import type { Latency } from './latency.js'
 import { Declared } from './pacing/declared.js'
 import type { Pacer } from './pacing/pacer.js'
 import { toScopeName } from './scope-name.js'
 import { SlowStart } from './slow-start.js'
-import type { BackendConfig, BackendStatus, Out, PoolConfig, ScopeStatus } from './types.js'
+import type { BackendConfig, BackendStatus, PoolConfig, ScopeStatus } from './types.js'
 
 /** A cooldown that is prolonged by less is no news, in milliseconds: the answers of one burst ask for about the same. */
 const NEWS_MS = 1_000
@@ -171,14 +171,6 @@ export class ScopeState extends Condition {
       pace,
     }
   }
-}
-
-/** What keeps it from being asked, if anything does: the longer of ejection and cooldown. */
-function describeOut({ health, error }: Condition, cooldownUntil: number, now: number, epoch: number): { readonly out?: Out } {
-  const isCooling = cooldownUntil > now
-  if (health.kind === 'available') return isCooling ? { out: { until: cooldownUntil + epoch, reason: 'throttled' } } : {}
-  const until = Math.max(health.kind === 'ejected' ? health.until : now, cooldownUntil)
-  return { out: { until: until + epoch, reason: health.reason, ...(error === undefined ? {} : { errorCode: error.code, errorType: error.type }) } }
 }
 
 /** What the pool knows of one backend: its health is that of the host, or of the account. */

@@ -4,7 +4,7 @@
  * backend as a whole, of what concerns its host or account, and for each scope on it, of what concerns a deployment.
  */
 
-import type { AnswerError, OutReason } from './types.js'
+import type { AnswerError, Out, OutReason } from './types.js'
 
 /*
  *                      second failure in a row; at once where it
@@ -223,4 +223,12 @@ export class Condition {
 /** Out for what an update may have put right. */
 export function isOfConfiguration(health: Health): boolean {
   return health.kind !== 'available' && (health.reason === 'misconfigured' || health.reason === 'credential' || health.reason === 'missing')
+}
+
+/** What keeps it from being asked, if anything does: the longer of ejection and cooldown. */
+export function describeOut({ health, error }: Condition, cooldownUntil: number, now: number, epoch: number): { readonly out?: Out } {
+  const isCooling = cooldownUntil > now
+  if (health.kind === 'available') return isCooling ? { out: { until: cooldownUntil + epoch, reason: 'throttled' } } : {}
+  const until = Math.max(health.kind === 'ejected' ? health.until : now, cooldownUntil)
+  return { out: { until: until + epoch, reason: health.reason, ...(error === undefined ? {} : { errorCode: error.code, errorType: error.type }) } }
 }

@@ -4,6 +4,7 @@
  * Told to the caller's handler as undici would tell of a response, pauses and aborts included.
  */
 import { STATUS_CODES } from 'node:http'
+import type { OutcomeClass } from '../core/types.js'
 import type { Caller, StableController, Steered } from './caller.js'
 import { toError } from './failure.js'
 import type { Refusal } from './hints.js'
@@ -101,6 +102,22 @@ export function errorAnswer(status: number, value: unknown, fallback: string, re
 export function refusedAnswer({ code, param, message }: Refusal): Answer {
   const { headers, body } = makeErrorAnswer({ message, type: 'invalid_request_error', param, code })
   return { status: 400, raw: rawOf(headers), parsed: headers, message: 'Bad Request', body, isWhole: true }
+}
+
+/**
+ * What stands for a 200 with an error in it where nothing follows; undefined where that error is the caller's to read as it came.
+ * @param cooldownMs until the backend is expected to take a request
+ */
+export function toErrorAnswer(outcome: OutcomeClass, code: string | undefined, value: unknown, cooldownMs: number): Answer | undefined {
+  const isFull = outcome === 'throttled' || outcome === 'exhausted' || outcome === 'oversized'
+  if (!isFull && outcome !== 'failed') return undefined
+  return errorAnswer(isFull ? 429 : statusOf(code), value, 'The service ended the stream with an error.', outcome === 'throttled' ? cooldownMs : undefined)
+}
+
+/** A gateway's code may be a status; an overload is a 503. */
+function statusOf(code: string | undefined): number {
+  if (code !== undefined && /^5\d\d$/.test(code)) return Number(code)
+  return code?.endsWith('overloaded') === true ? 503 : 500
 }
 
 /** A backend's answer of which nothing has reached the caller yet: it may become the caller's, or be kept in case that no better one comes. */

@@ -10,21 +10,18 @@
  */
 import type { Duplex } from 'node:stream'
 import { isDelivered, mayMeanMore } from '../core/classify.js'
-import type { Pool } from '../core/pool.js'
-import { PoolRequest, type Acquisition, type Attempt } from '../core/request.js'
-import type { AttemptEnd, OutcomeClass, PathKind, ResponseHeaders, System } from '../core/types.js'
+import type { Acquisition, Attempt } from '../core/request.js'
+import type { OutcomeClass, ResponseHeaders } from '../core/types.js'
 import { BalancerClosedError } from '../errors.js'
-import type { ActiveRequests } from './active-requests.js'
-import { AttemptHandler, type AttemptOwner, type Blame } from './attempt.js'
-import { adaptCaller, Progress, StableController, type Caller } from './caller.js'
-import { FairTimer, isDeadlineError, isSdkRetry, makeDeadlineError, readSdkPatienceMs } from './clock.js'
+import { AttemptHandler } from './attempt.js'
+import { FairTimer, isDeadlineError, makeDeadlineError } from './clock.js'
+import { Exchange, type RequestContext } from './exchange.js'
 import { answerIn, endOf, isCallersFault, isClosedConnection, toError, type ErrorAnswer } from './failure.js'
 import { ModernAttemptHandler } from './modern-attempt.js'
-import { hashCredential } from './headers.js'
-import { lookAtError, lookAtSuccess, readErrorBody, type Beginning, type StreamOptions } from './look/look.js'
+import { lookAtError, lookAtSuccess, readErrorBody, type Beginning } from './look/look.js'
 import type { Verdict } from './look/verdict.js'
-import { errorAnswer, KeptAnswer, refusedAnswer, SyntheticResponse, throttledAnswer, unservedAnswer, type Answer } from './own-answers.js'
-import { OutgoingRequest, type ModelContext, type OutgoingOptions } from './rewrite.js'
+import { errorAnswer, KeptAnswer, refusedAnswer, throttledAnswer, toErrorAnswer, unservedAnswer, type Answer } from './own-answers.js'
+import type { AttemptOwner, AttemptResponse, Blame } from './response.js'
 import type { Route } from './route.js'
 import { errors, type AnyHandler, type AnyHeaders, type DispatchOptions, type Inner, type ParsedHeaders } from './undici.js'
 
@@ -40,134 +37,65 @@ const SHORTEST_CONNECTION_MS = 1_000
 const HELD_TOO_LONG = 'A caller gave up waiting for a stream that was held until its end (streamGuard "whole", or x-balancer-stream): '
   + 'the timeout of its client must allow for the whole answer.'
 
-/** What a request is given by the balancer that it came to. */
-export interface RequestContext extends ModelContext {
-  readonly pool: Pool
-  readonly system: System
-  readonly current: OutgoingOptions & ModelContext['current'] & StreamOptions & { readonly deadlineMs: number | undefined }
-  /** Those under way. */
-  readonly requests: ActiveRequests<BalancedRequest>
-  /** Called when `requests` has become empty; there only while that is waited for. */
-  readonly onIdle: (() => void) | undefined
-}
-
-export class BalancedRequest extends PoolRequest implements AttemptOwner {
-  readonly pinned: boolean
-  /** Its place among the active requests; -1 when it is not under way. */
-  slot = -1
-  readonly callerHandler: AnyHandler
-  readonly #context: RequestContext
+export class BalancedRequest extends Exchange implements AttemptOwner {
   readonly #inner: Inner
-  readonly #request: OutgoingRequest
-  readonly #caller: Caller
-  readonly #controller: StableController
   /** The attempt that is awaited, or whose response the caller is getting. */
-  #current: AttemptHandler | undefined
+  #current: AttemptResponse | undefined
   #lastError: Error | undefined
   /** Of those that were not delivered, where one may have to be after all. */
   #lastAnswer: Answer | undefined
   /** Of those to the caller's own credential the first is told: it is of the backend that the caller meant. */
   #firstRefusal: KeptAnswer | undefined
-  #callerKey: string | undefined
-  /** Until the commit point, where there is one. */
-  #deadline: FairTimer | undefined
-  #startedAt = 0
-  #progress: Progress | undefined
-  #responseStarted = false
   /** Given up by the caller, or with the balancer. */
   #aborted = false
-  #ended = false
 
   constructor(context: RequestContext, inner: Inner, opts: DispatchOptions, route: Route, handler: AnyHandler) {
-    super()
-    this.#context = context
+    super(context, opts, route, handler)
     this.#inner = inner
-    this.#request = new OutgoingRequest(opts, route, context.current)
-    this.maxWaitMs = this.#request.hints.maxWaitMs
-    this.pinned = route.isStateful
-    this.callerHandler = handler
-    this.#caller = adaptCaller(handler)
-    this.#controller = new StableController(this)
-  }
-
-  get system(): System {
-    return this.#context.system
-  }
-
-  override get path(): PathKind {
-    return this.#request.route.kind
-  }
-
-  override get isRepeat(): boolean {
-    return isSdkRetry(this.#request.headers)
-  }
-
-  override get callerKey(): string {
-    return (this.#callerKey ??= hashCredential(this.#request.callerCredential()))
-  }
-
-  get progress(): Progress {
-    return (this.#progress ??= new Progress(this.callerHandler))
-  }
-
-  get attemptTimeoutMs(): number | undefined {
-    return this.#context.current.attemptTimeoutMs
-  }
-
-  get paused(): boolean {
-    return this.#controller.paused
-  }
-
-  override get endsAt(): number {
-    return this.#deadline?.dueAt ?? Infinity
-  }
-
-  override get deadlineAt(): number {
-    return Math.min(this.endsAt, this.#startedAt + readSdkPatienceMs(this.#request.headers))
   }
 
   /** Takes the request up. The result is that of `Dispatcher.dispatch`: false asks for no more requests until `drain`. */
   start(): boolean {
-    this.#context.requests.add(this)
+    this.context.requests.add(this)
     // Before anything is waited for: only from here on can the caller abort.
     try {
-      this.#caller.start(this.#controller)
+      this.caller.start(this.controller)
     } catch (error) {
-      this.#fail(toError(error))
+      this.fail(toError(error))
       return true
     }
-    const { body, hints: { refusal, deadlineMs = this.#context.current.deadlineMs } } = this.#request
-    if (refusal !== undefined && !this.#ended) this.#answer(refusedAnswer(refusal))
-    if (this.#ended || refusal !== undefined) return true
-    if (deadlineMs !== undefined) this.#deadline = new FairTimer(this.system, () => { this.#expire(deadlineMs) }, deadlineMs)
-    this.#startedAt = this.system.now()
-    if (!body.wantsCollecting) return this.#begin(this.#startedAt)
-    body.collect().then(() => this.#begin(this.system.now()), (error: unknown) => { this.#fail(toError(error)) })
+    const { body, hints: { refusal, deadlineMs = this.context.current.deadlineMs } } = this.outgoing
+    if (refusal !== undefined && !this.ended) this.answer(refusedAnswer(refusal))
+    if (this.ended || refusal !== undefined) return true
+    if (deadlineMs !== undefined) this.deadline = new FairTimer(this.system, () => { this.#expire(deadlineMs) }, deadlineMs)
+    this.startedAt = this.system.now()
+    if (!body.wantsCollecting) return this.#begin(this.startedAt)
+    body.collect().then(() => this.#begin(this.system.now()), (error: unknown) => { this.fail(toError(error)) })
     return true
   }
 
   #begin(now: number): boolean {
-    if (this.#ended) return true
-    this.scope = this.#request.findScope(this.#context)
-    this.bodyBytes = this.#request.body.byteLength
-    return this.#proceed(this.#context.pool.acquire(this, now))
+    if (this.ended) return true
+    this.scope = this.outgoing.findScope(this.context)
+    this.bodyBytes = this.outgoing.body.byteLength
+    return this.#proceed(this.context.pool.acquire(this, now))
   }
 
   /** Does what the pool has decided. */
   #proceed(acquisition: Acquisition): boolean {
-    if (this.#ended) this.#giveBack(acquisition)
+    if (this.ended) this.#giveBack(acquisition)
     else if (acquisition.kind === 'send') return this.#send(acquisition)
-    else if (acquisition.kind === 'reject') this.#answer(throttledAnswer(acquisition.retryAfterMs))
-    else if (acquisition.kind === 'unserved') this.#answer(unservedAnswer(this.scope, acquisition.served))
+    else if (acquisition.kind === 'reject') this.answer(throttledAnswer(acquisition.retryAfterMs))
+    else if (acquisition.kind === 'unserved') this.answer(unservedAnswer(this.scope, acquisition.served))
     // Answers are surfaced where they arrive; what is left are errors, and what was kept while the request waited.
     else if (acquisition.kind === 'surface') this.#surface(this.#lastError)
-    else if (acquisition.kind === 'closed') this.#fail(this.#lastError ?? new BalancerClosedError())
+    else if (acquisition.kind === 'closed') this.fail(this.#lastError ?? new BalancerClosedError())
     return true
   }
 
   /** A listener to the pool's events has ended the request meanwhile. */
   #giveBack(acquisition: Acquisition): void {
-    const { pool } = this.#context
+    const { pool } = this.context
     if (acquisition.kind === 'send') pool.settle(acquisition, 'aborted', this.system.now())
     else pool.leave(this, this.system.now())
   }
@@ -175,21 +103,11 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   #send(attempt: Attempt): boolean {
     const handler = this.#inner.takesLegacy ? new AttemptHandler(this, attempt) : new ModernAttemptHandler(this, attempt)
     this.#current = handler
-    return handler.send(this.#inner, this.#request)
+    return handler.send(this.#inner, this.outgoing)
   }
 
-  onResponseStarted(): void {
-    if (!this.#responseStarted) this.callerHandler.onResponseStarted?.()
-    this.#responseStarted = true
-  }
-
-  onInformation(_handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined): void {
-    this.#responseStarted = false // undici tells of every message that begins
-    this.#caller.headers(this.#controller, status, raw, parsed, message)
-  }
-
-  onResponse(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined): void {
-    const { pool } = this.#context
+  onResponse(handler: AttemptResponse, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined): void {
+    const { pool } = this.context
     const { attempt } = handler
     const headers = parsed ?? raw
     const now = this.system.now()
@@ -204,42 +122,29 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   /** Whether the answer is to be looked into. Where nothing could follow it, it is not. */
   #lookAt(outcome: OutcomeClass, status: number, headers: ResponseHeaders): Beginning {
-    if (outcome === 'success') return this.#isGenerating ? lookAtSuccess(status, headers, this.#streamOptions) : undefined
-    return mayMeanMore(status) && this.#canMove ? lookAtError(headers) : undefined
-  }
-
-  get #streamOptions(): StreamOptions {
-    const { current } = this.#context
-    return this.#request.hints.stream === 'whole' ? { ...current, streamGuard: 'whole' } : current
-  }
-
-  get #isGenerating(): boolean {
-    return this.#request.route.isGenerating && this.#request.opts.method === 'POST'
-  }
-
-  get #canMove(): boolean {
-    return this.#request.body.replayable && this.#context.pool.canMove(this)
+    if (outcome === 'success') return this.isGenerating ? lookAtSuccess(status, headers, this.streamOptions) : undefined
+    return mayMeanMore(status) && this.canMove ? lookAtError(headers) : undefined
   }
 
   /**
    * A 429 sends the request on at once, and its body is read meanwhile: it may tell of an unpaid bill. Only where the request would have
    * to wait, or be refused, is it read first.
    */
-  #onThrottled(handler: AttemptHandler, outcome: OutcomeClass, answer: KeptAnswer, now: number): void {
-    const { pool } = this.#context
+  #onThrottled(handler: AttemptResponse, outcome: OutcomeClass, answer: KeptAnswer, now: number): void {
+    const { pool } = this.context
     pool.conclude(handler.attempt, outcome, now)
-    if (this.#ended) return
+    if (this.ended) return
     // No other attempt can follow: nothing is read of it.
-    if (this.pinned || !this.#request.body.replayable) return this.#goOn(handler, outcome, answer, this.#acquireNext())
+    if (this.pinned || !this.outgoing.body.replayable) return this.#goOn(handler, outcome, answer, this.#acquireNext())
     const next = pool.next(this, now)
-    if (this.#ended) return next === undefined ? undefined : this.#giveBack(next)
+    if (this.ended) return next === undefined ? undefined : this.#giveBack(next)
     if (next === undefined) return handler.hold(answer, lookAtError(answer.headers))
-    this.#request.body.rewind()
+    this.outgoing.body.rewind()
     this.#leaveBehind(handler, answer, next)
   }
 
-  onVerdict(handler: AttemptHandler, verdict: Verdict): void {
-    const { pool } = this.#context
+  onVerdict(handler: AttemptResponse, verdict: Verdict): void {
+    const { pool } = this.context
     const { attempt, held } = handler
     if (held === undefined) return
     const now = this.system.now()
@@ -251,27 +156,29 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     if (verdict.kind === 'deliver') return this.#decide(handler, 'success', held, now)
     if (verdict.kind === 'failed') return this.#decide(handler, 'failed', held, now, errorAnswer(502, verdict.why, verdict.why, undefined))
     const outcome = pool.reconsider(attempt, verdict.error, verdict.isTooLarge, held.headers, now)
-    this.#decide(handler, attempt.status < 400 && outcome === 'answered' ? 'success' : outcome, held, now, attempt.status < 400 ? toErrorAnswer(attempt, outcome, verdict.value, now) : undefined)
+    if (attempt.status >= 400) return this.#decide(handler, outcome, held, now)
+    const instead = toErrorAnswer(outcome, attempt.error?.code, verdict.value, attempt.scope.cooldownUntil - now)
+    this.#decide(handler, outcome === 'answered' ? 'success' : outcome, held, now, instead)
   }
 
   /** @param instead what the caller gets in the place of the answer where nothing follows: a 200 with an error in it is no answer. */
-  #decide(handler: AttemptHandler, outcome: OutcomeClass, answer: KeptAnswer, now: number, instead?: Answer): void {
-    const { pool } = this.#context
+  #decide(handler: AttemptResponse, outcome: OutcomeClass, answer: KeptAnswer, now: number, instead?: Answer): void {
+    const { pool } = this.context
     const { attempt } = handler
     if (outcome === 'success') return this.#deliver(handler, answer.status, answer.raw, answer.parsed, answer.message, false)
     if (outcome === 'misconfigured') handler.refuseCredential()
     pool.conclude(attempt, outcome, now)
-    if (this.#ended) return
+    if (this.ended) return
     if (isDelivered(outcome)) return this.#deliver(handler, answer.status, answer.raw, answer.parsed, answer.message, true)
     // An error that was told is the end of what was begun; where nothing was told, it may go on.
     const isLeftOpen = outcome === 'failed' && attempt.error === undefined
-    const next = isLeftOpen && this.#request.createsState() ? pool.surface(this, 'creates-state') : this.#acquireNext()
+    const next = isLeftOpen && this.outgoing.createsState() ? pool.surface(this, 'creates-state') : this.#acquireNext()
     this.#goOn(handler, outcome, answer, next, instead)
   }
 
   /** The answer is not delivered, unless nothing better can come. */
-  #goOn(handler: AttemptHandler, outcome: OutcomeClass, answer: KeptAnswer, next: Acquisition, instead?: Answer): void {
-    if (this.#ended) return this.#giveBack(next)
+  #goOn(handler: AttemptResponse, outcome: OutcomeClass, answer: KeptAnswer, next: Acquisition, instead?: Answer): void {
+    if (this.ended) return this.#giveBack(next)
     if (next.kind !== 'surface' && next.kind !== 'closed') {
       if (outcome === 'refused') this.#firstRefusal ??= answer
       return this.#leaveBehind(handler, answer, next, instead)
@@ -280,10 +187,10 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     if (better === undefined) return this.#commit(handler, answer.status, answer.raw, answer.parsed, answer.message, true)
     this.#current = undefined
     handler.swallow(answer.headers)
-    this.#answer(better)
+    this.answer(better)
   }
 
-  #leaveBehind(handler: AttemptHandler, answer: KeptAnswer, next: Acquisition, instead?: Answer): void {
+  #leaveBehind(handler: AttemptResponse, answer: KeptAnswer, next: Acquisition, instead?: Answer): void {
     this.#current = undefined
     // It may be the best that comes.
     this.#lastAnswer = instead ?? answer
@@ -293,27 +200,27 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   }
 
   /** @param isProven its outcome is known; of a success only when its first byte is here. */
-  #deliver(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined, isProven: boolean): void {
-    this.#context.pool.deliver(handler.attempt)
-    if (!this.#ended) this.#commit(handler, status, raw, parsed, message, isProven)
+  #deliver(handler: AttemptResponse, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined, isProven: boolean): void {
+    this.context.pool.deliver(handler.attempt)
+    if (!this.ended) this.#commit(handler, status, raw, parsed, message, isProven)
   }
 
   /** The commit point: from here on nothing is retried. */
-  #commit(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined, isProven: boolean): void {
+  #commit(handler: AttemptResponse, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined, isProven: boolean): void {
     handler.commit(isProven)
-    this.#endDeadline()
-    this.#request.body.release()
-    this.#controller.attach(handler)
-    this.#caller.headers(this.#controller, status, raw, parsed, message)
+    this.endDeadline()
+    this.outgoing.body.release()
+    this.controller.attach(handler)
+    this.caller.headers(this.controller, status, raw, parsed, message)
     handler.release()
   }
 
-  onProof(handler: AttemptHandler): void {
-    this.#context.pool.conclude(handler.attempt, 'success', this.system.now())
+  onProof(handler: AttemptResponse): void {
+    this.context.pool.conclude(handler.attempt, 'success', this.system.now())
   }
 
-  onDrained(handler: AttemptHandler, kept: KeptAnswer | undefined): void {
-    const { pool } = this.#context
+  onDrained(handler: AttemptResponse, kept: KeptAnswer | undefined): void {
+    const { pool } = this.context
     const { attempt } = handler
     if (attempt.status === 429 && kept?.isWhole === true) {
       const { error, isTooLarge } = readErrorBody(kept.chunks, kept.headers)
@@ -322,19 +229,15 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     this.settle(handler, 'completed')
   }
 
-  onData(chunk: Buffer): void {
-    this.#caller.data(this.#controller, chunk)
-  }
-
-  onEnd(handler: AttemptHandler, raw: AnyHeaders | null | undefined, parsed: ParsedHeaders | undefined): void {
+  onEnd(handler: AttemptResponse, raw: AnyHeaders | null | undefined, parsed: ParsedHeaders | undefined): void {
     this.settle(handler, 'completed')
     // An answer may come before the upload has ended, and the rest is of no use then.
-    this.#request.body.discard()
-    this.#end(raw, parsed)
+    this.outgoing.body.discard()
+    this.end(raw, parsed)
   }
 
-  onUpgrade(handler: AttemptHandler, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, socket: Duplex): unknown {
-    const { pool } = this.#context
+  onUpgrade(handler: AttemptResponse, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, socket: Duplex): unknown {
+    const { pool } = this.context
     const now = this.system.now()
     pool.conclude(handler.attempt, pool.headers(handler.attempt, status, parsed ?? raw, now), now)
     pool.deliver(handler.attempt)
@@ -345,23 +248,23 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
       const isDropped = (isTheirs || socket.errored !== null) && this.system.now() - now < SHORTEST_CONNECTION_MS
       this.settle(handler, isDropped ? 'dropped' : 'completed')
     })
-    this.#request.body.release()
-    const result = this.#caller.upgrade(this.#controller, status, raw, parsed, socket)
-    this.#leave()
+    this.outgoing.body.release()
+    const result = this.caller.upgrade(this.controller, status, raw, parsed, socket)
+    this.leave()
     return result
   }
 
-  onFailure(handler: AttemptHandler, error: Error, blame: Blame): void {
+  onFailure(handler: AttemptResponse, error: Error, blame: Blame): void {
     const isTooLate = isDeadlineError(error)
-    if (isTooLate || blame === 'caller' || this.#aborted || this.#request.body.error !== undefined || isCallersFault(error)) {
+    if (isTooLate || blame === 'caller' || this.#aborted || this.outgoing.body.error !== undefined || isCallersFault(error)) {
       this.settle(handler, handler.wasConnected ? 'aborted' : 'unsent')
-      if (!isTooLate) return this.#fail(error)
-      this.#context.pool.surface(this, 'deadline')
+      if (!isTooLate) return this.fail(error)
+      this.context.pool.surface(this, 'deadline')
       return this.#surface(this.#lastAnswer?.isWhole === true ? undefined : error)
     }
     const answer = blame === 'backend' ? answerIn(error) : undefined
     const next = answer === undefined ? this.#takeFailure(handler, error, blame) : this.#takeErrorAnswer(handler, answer)
-    if (next === undefined) return this.#fail(error)
+    if (next === undefined) return this.fail(error)
     this.#lastError = error
     this.#current = undefined
     // undici is about to connect anew: asked for the same origin from inside its callback it does so twice, and forgets one of the sockets.
@@ -371,38 +274,38 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
   }
 
   /** @returns where the request goes next; undefined: nowhere. */
-  #takeFailure(handler: AttemptHandler, error: Error, blame: Blame): Acquisition | undefined {
+  #takeFailure(handler: AttemptResponse, error: Error, blame: Blame): Acquisition | undefined {
     if (blame === 'response') {
       this.settle(handler, 'broken')
       return undefined
     }
     const end = endOf(error, handler.wasConnected)
-    const createsState = (end === 'reset' || end === 'timeout') && !handler.attempt.isConcluded && this.#request.createsState()
+    const createsState = (end === 'reset' || end === 'timeout') && !handler.attempt.isConcluded && this.outgoing.createsState()
     if (end === 'reset' && this.repeats < MOST_REPEATS && isClosedConnection(error) && handler.hadServed(error)) {
-      if (!createsState && this.#request.body.replayable) return this.#context.pool.repeat(handler.attempt, this.system.now())
+      if (!createsState && this.outgoing.body.replayable) return this.context.pool.repeat(handler.attempt, this.system.now())
       // It cannot be made once more, and yet is no backend's fault.
       this.settle(handler, 'stale')
     } else this.settle(handler, end)
-    return createsState ? this.#context.pool.surface(this, 'creates-state') : this.#acquireNext()
+    return createsState ? this.context.pool.surface(this, 'creates-state') : this.#acquireNext()
   }
 
   /** An interceptor further in has made an error of an answer. It means what it would have meant, and the caller gets the error for it. */
-  #takeErrorAnswer(handler: AttemptHandler, { status, headers }: ErrorAnswer): Acquisition | undefined {
-    const { pool } = this.#context
+  #takeErrorAnswer(handler: AttemptResponse, { status, headers }: ErrorAnswer): Acquisition | undefined {
+    const { pool } = this.context
     const { attempt } = handler
     const now = this.system.now()
     const outcome = pool.headers(attempt, status, headers, now)
     if (outcome === 'misconfigured') handler.refuseCredential()
     pool.conclude(attempt, outcome, now)
-    const next = isDelivered(outcome) ? undefined : outcome === 'failed' && this.#request.createsState() ? pool.surface(this, 'creates-state') : this.#acquireNext()
+    const next = isDelivered(outcome) ? undefined : outcome === 'failed' && this.outgoing.createsState() ? pool.surface(this, 'creates-state') : this.#acquireNext()
     if (next === undefined) pool.deliver(attempt)
     this.settle(handler, 'completed')
     return next
   }
 
   #acquireNext(): Acquisition {
-    const { pool } = this.#context
-    const { body } = this.#request
+    const { pool } = this.context
+    const { body } = this.outgoing
     const next = body.replayable || this.pinned ? pool.acquire(this, this.system.now()) : pool.surface(this, 'not-replayable')
     // The attempt before may be uploading still. While the next one waits for its turn or its credential, the body must not outgrow what can
     // be kept. Where none follows, the answer is the caller's, and the upload goes on.
@@ -410,15 +313,11 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
     return next
   }
 
-  settle(handler: AttemptHandler, end: AttemptEnd): void {
-    this.#context.pool.settle(handler.attempt, end, this.system.now())
-  }
-
   /** The pool: the turn of this waiting request has come, or its wait is over. */
   wake(): void {
-    if (this.#ended) return
+    if (this.ended) return
     try {
-      const acquisition = this.#context.pool.acquire(this, this.system.now())
+      const acquisition = this.context.pool.acquire(this, this.system.now())
       if (acquisition.kind === 'closed') this.#lastError = undefined
       this.#proceed(acquisition)
     } catch (error) {
@@ -429,80 +328,23 @@ export class BalancedRequest extends PoolRequest implements AttemptOwner {
 
   /** The caller, or the balancer that is being destroyed. */
   abort(reason: Error): void {
-    if (this.#ended) return
+    if (this.ended) return
     this.#aborted = true
-    if (this.#current?.isHeldUnderWay === true) this.#context.warnOnce(HELD_TOO_LONG)
-    if (this.#current === undefined) this.#context.pool.leave(this, this.system.now())
+    if (this.#current?.isHeldUnderWay === true) this.context.warnOnce(HELD_TOO_LONG)
+    if (this.#current === undefined) this.context.pool.leave(this, this.system.now())
     else this.#current.cancel(reason)
-    this.#fail(reason)
+    this.fail(reason)
   }
 
   /** `deadlineMs` is over. One that waits is woken by the pool. */
   #expire(deadlineMs: number): void {
     if (this.#current !== undefined) this.#current.cancel(makeDeadlineError(deadlineMs))
-    else if (this.attempts === 0 && this.waitingSince === undefined) this.#fail(makeDeadlineError(deadlineMs)) // its body is being read
+    else if (this.attempts === 0 && this.waitingSince === undefined) this.fail(makeDeadlineError(deadlineMs)) // its body is being read
   }
 
   /** The best that there is: this error, else the last answer. */
   #surface(error: Error | undefined): void {
-    if (error === undefined && this.#lastAnswer?.isWhole === true) this.#answer(this.#lastAnswer)
-    else this.#fail(error ?? new errors.HeadersTimeoutError('No backend was available while the request waited, and the last answer was too long to be kept.'))
+    if (error === undefined && this.#lastAnswer?.isWhole === true) this.answer(this.#lastAnswer)
+    else this.fail(error ?? new errors.HeadersTimeoutError('No backend was available while the request waited, and the last answer was too long to be kept.'))
   }
-
-  #answer(answer: Answer): void {
-    const { opts, body } = this.#request
-    this.#endDeadline()
-    const response = new SyntheticResponse(this.#caller, this.#controller, answer, opts.method !== 'HEAD')
-    body.discard()
-    // Never before `dispatch` has returned: no real answer comes that early.
-    queueMicrotask(() => {
-      if (!this.#ended) response.start(() => { this.#end([], {}) }, (error) => { this.#fail(error) })
-    })
-  }
-
-  #endDeadline(): void {
-    this.#deadline?.cancel()
-    this.#deadline = undefined
-  }
-
-  #fail(error: Error): void {
-    if (this.#ended) return
-    this.#leave()
-    // In this order: undici's own functions destroy a stream with the error when they hear of it, and only they.
-    try { this.#caller.error(this.#controller, error) } finally { this.#request.body.discard() }
-  }
-
-  /** Over before the caller is told, so that an abort comes too late, as it does with undici. Where its handler throws, a failure follows. */
-  #end(raw: AnyHeaders | null | undefined, parsed: ParsedHeaders | undefined): void {
-    this.#leave()
-    try {
-      this.#caller.end(this.#controller, raw, parsed)
-    } catch (error) {
-      this.#ended = false
-      throw error
-    }
-  }
-
-  #leave(): void {
-    this.#ended = true
-    this.#endDeadline()
-    this.#controller.detach()
-    const { requests } = this.#context
-    requests.remove(this)
-    if (requests.size === 0) this.#context.onIdle?.()
-  }
-}
-
-/** What stands for a 200 with an error in it where nothing follows; undefined where that error is the caller's to read as it came. */
-function toErrorAnswer(attempt: Attempt, outcome: OutcomeClass, value: unknown, now: number): Answer | undefined {
-  const isFull = outcome === 'throttled' || outcome === 'exhausted' || outcome === 'oversized'
-  if (!isFull && outcome !== 'failed') return undefined
-  const status = isFull ? 429 : statusOf(attempt.error?.code)
-  return errorAnswer(status, value, 'The service ended the stream with an error.', outcome === 'throttled' ? attempt.scope.cooldownUntil - now : undefined)
-}
-
-/** A gateway's code may be a status; an overload is a 503. */
-function statusOf(code: string | undefined): number {
-  if (code !== undefined && /^5\d\d$/.test(code)) return Number(code)
-  return code?.endsWith('overloaded') === true ? 503 : 500
 }

@@ -114,6 +114,11 @@ export function isWrongOperation(error: AnswerError | undefined): boolean {
   return error?.code === 'OperationNotSupported'
 }
 
+/** Told to the caller as it is, and yet no backend is to let it in on a credential of ours. */
+export function isRefusal(status: number, ownsCredential: boolean): boolean {
+  return !ownsCredential && (status === 401 || status === 403)
+}
+
 function find<E>(rows: readonly Row<E>[], evidence: E): OutcomeClass {
   // The last row fits everything.
   return rows.find(({ fits }) => fits(evidence))!.outcome

@@ -5,7 +5,7 @@
 import { Answers } from './answers.js'
 import { FAILURES_OF_SCOPES, type Backend, type ScopeState } from './backend.js'
 import { Callers, type CallerReason } from './callers.js'
-import { isDelivered, isWrongOperation, namesModel } from './classify.js'
+import { isDelivered, isRefusal, isWrongOperation, namesModel } from './classify.js'
 import { AVAILABLE, FAILURES_TO_EJECT, isOfConfiguration, type Circumstances, type Condition, type HealthEvent, type Probing } from './health.js'
 import { isLongWait, Latency, sizeClassOf } from './latency.js'
 import { Attempt, Setback, type PoolListener, type PoolRequest } from './request.js'
@@ -40,12 +40,11 @@ export class Outcomes extends Answers {
     this.expireCooldown(backend, scope, now)
     request.attempts++
     backend.attempts++
-    const declaredCost = backend.sent(request.bodyBytes, now)
     scope.attempts++
     scope.inFlight++
     scope.usedAt = now
     const attempt = new Attempt(request, backend, scope, probe, scopeProbe, now)
-    attempt.declaredCost = declaredCost
+    attempt.declaredCost = backend.sent(request.bodyBytes, now)
     scope.slowStart.sent(attempt)
     attempt.pacer?.sent(attempt, request.bodyBytes, now)
     return attempt
@@ -92,7 +91,7 @@ export class Outcomes extends Answers {
     // What its body says may decide the probe: the slot is held until that was read.
     else if (outcome !== 'throttled' || attempt.status !== 429) {
       this.#release(attempt, now)
-      if (outcome === 'answered' && isRefusal(attempt) && request.path !== 'outside') this.#callersOf(target).mark(request.callerKey)
+      if (outcome === 'answered' && isRefusal(attempt.status, attempt.backend.ownsCredential) && request.path !== 'outside') this.#callersOf(target).mark(request.callerKey)
     }
   }
 
@@ -258,16 +257,16 @@ export class Outcomes extends Answers {
   }
 
   #takeBack(attempt: Attempt, { evidence, targetStreak, scopeStreak }: Setback, now: number): void {
-    const { target, scope } = attempt
+    const { target, scope, probe, scopeProbe } = attempt
     const kind = evidence === 'reset' ? 'outright' : 'failed'
     if (kind === 'failed') target.notFailedOn(scope)
-    const wasOut = target.health.kind !== 'available'
-    const wasScopeOut = scope.health.kind !== 'available'
-    if (targetStreak !== undefined) target.takeBack(kind, targetStreak, attempt.probe, FAILURES_OF_SCOPES, now)
-    if (scopeStreak !== undefined) scope.takeBack(kind, scopeStreak, attempt.scopeProbe, FAILURES_TO_EJECT, now)
+    const isOut = ({ health }: Condition): boolean => health.kind !== 'available'
+    const [wasOut, wasScopeOut] = [isOut(target), isOut(scope)]
+    if (targetStreak !== undefined) target.takeBack(kind, targetStreak, probe, FAILURES_OF_SCOPES, now)
+    if (scopeStreak !== undefined) scope.takeBack(kind, scopeStreak, scopeProbe, FAILURES_TO_EJECT, now)
     this.changes++
-    if (wasOut && target.health.kind === 'available') this.#tellReadmitted(target, undefined)
-    if (wasScopeOut && scope.health.kind === 'available') this.#tellReadmitted(target, scope.name)
+    if (wasOut && !isOut(target)) this.#tellReadmitted(target, undefined)
+    if (wasScopeOut && !isOut(scope)) this.#tellReadmitted(target, scope.name)
   }
 
   #succeeded(attempt: Attempt, now: number): void {
@@ -344,9 +343,4 @@ export class Outcomes extends Answers {
   #circumstances(now: number, isProbe: boolean, tookMs: number): Circumstances {
     return { now, isProbe, tookMs, random: this.#random, failuresToEject: FAILURES_TO_EJECT }
   }
-}
-
-/** Told to the caller as it is, and yet no backend is to let it in on a credential of ours. */
-function isRefusal({ status, backend: { ownsCredential } }: Attempt): boolean {
-  return !ownsCredential && (status === 401 || status === 403)
 }

@@ -319,7 +319,7 @@ export class Pool {
     this.leave(request, now)
     if (request.attempts > 0) return this.surface(request, 'no-backend')
     if (this.#listener.hears('exhausted')) this.#listener.tell('exhausted', { request, retryAfterMs: undefined, reason: 'not-served' })
-    return { kind: 'unserved', served: [...new Set(this.#tiers.backends.flatMap(({ config }) => config.serves ?? []))] }
+    return { kind: 'unserved', served: [...new Set(this.#tiers.backends.flatMap(({ config }) => config.serves!))] } // each has such a list, or it would be served
   }
 
   #close(request: PoolRequest, now: number): Acquisition {

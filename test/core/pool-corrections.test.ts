@@ -264,6 +264,19 @@ describe('an error in the place of an answer', () => {
     }
   })
 
+  test('one that cannot be told is a failure of the deployment', () => {
+    const kit = two()
+    for (let i = 0; i < 2; i++) {
+      const attempt = kit.send(m())
+      kit.pool.headers(attempt, 200, {}, kit.now)
+      const outcome = kit.pool.reconsider(attempt, undefined, false, {}, kit.now)
+      assert.equal(outcome, 'failed')
+      kit.pool.conclude(attempt, outcome, kit.now)
+      kit.settle(attempt, 'completed')
+    }
+    assert.equal(kit.statusOf('a').scopes[0]?.state, 'ejected')
+  })
+
   test('a bill: the backend is out', () => {
     const kit = two(ours)
     assert.equal(inStream(kit, 'insufficient_quota'), 'exhausted')

@@ -121,7 +121,6 @@ export class Pacer {
   /** How far from its limits this scope is, from 0 (at the edge) to 1: weighs equals against each other. */
   room(now: number): number {
     if (this.#isBlank) return 1
-    if (now < this.#fullUntil) return 0
     return Math.min(
       this.#utilization?.level.room(now) ?? 1,
       this.#requestsBucket?.level.isKnown === true ? this.#requestsBucket.level.room(now) : this.#requests.room(now),

@@ -106,6 +106,7 @@ const POINT = 0x2e
 const PERCENT = 0x25
 const SPACE = 0x20
 const TAB = 0x09
+const SEMICOLON = 0x3b
 const H = 0x68
 const M = 0x6d
 const N = 0x6e
@@ -224,6 +225,24 @@ export function readTexts(headers: ResponseHeaders, name: string): string[] {
   // Bounded by the condition of the loop.
   else for (let at = 0; at + 1 < headers.length; at += 2) if (readText(headers[at]).toLowerCase() === name) values.push(headers[at + 1]!)
   return values.flatMap((value) => (typeof value === 'string' || value instanceof Uint8Array ? [readText(value)] : value.map(readText)))
+}
+
+/**
+ * Whether a value is this word, in any letter case, with parameters behind it (`; charset=utf-8`) or without. By hand, since the media
+ * type of every answer is asked for: text made of bytes takes 300 ns (`npm run bench -- --part pure`).
+ * @param word in lower case
+ */
+export function isWord(value: HeaderValue | undefined, word: string): boolean {
+  const text = firstOf(value)
+  if (text === undefined || text.length < word.length) return false
+  for (let at = 0; at < word.length; at++) {
+    const code = codeAt(text, at)
+    // Letters differ by this bit in their cases; nothing else that may stand in a media type becomes one by it.
+    if (code !== word.charCodeAt(at) && (code | 0x20) !== word.charCodeAt(at)) return false
+  }
+  if (text.length === word.length) return true
+  const next = codeAt(text, word.length)
+  return next === SEMICOLON || isSpace(next)
 }
 
 /** As text, white space around it removed; `''` when there is none, or too much of it. */

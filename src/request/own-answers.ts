@@ -120,13 +120,17 @@ function statusOf(code: string | undefined): number {
   return code?.endsWith('overloaded') === true ? 503 : 500
 }
 
+/** Shared by all answers of which nothing has come yet, and never written to. */
+const NONE: Buffer[] = []
+
 /** A backend's answer of which nothing has reached the caller yet: it may become the caller's, or be kept in case that no better one comes. */
 export class KeptAnswer implements Answer {
   readonly status: number
   readonly raw: AnyHeaders
   readonly parsed: ParsedHeaders | undefined
   readonly message: string | undefined
-  readonly chunks: Buffer[] = []
+  /** What has come of its body. */
+  chunks: Buffer[] = NONE
   /** All of it is there: it may be longer than is worth reading. */
   isWhole = false
 
@@ -143,7 +147,8 @@ export class KeptAnswer implements Answer {
   }
 
   add(chunk: Buffer): void {
-    this.chunks.push(chunk)
+    if (this.chunks === NONE) this.chunks = [chunk]
+    else this.chunks.push(chunk)
   }
 
   end(): void {

@@ -107,8 +107,7 @@ export class BalancedRequest extends Exchange implements AttemptOwner {
   }
 
   onResponse(handler: AttemptResponse, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined): void {
-    const { pool } = this.context
-    const { attempt } = handler
+    const { context: { pool } } = this, { attempt } = handler
     const headers = parsed ?? raw
     const now = this.system.now()
     const outcome = pool.headers(attempt, status, headers, now)
@@ -144,16 +143,17 @@ export class BalancedRequest extends Exchange implements AttemptOwner {
   }
 
   onVerdict(handler: AttemptResponse, verdict: Verdict): void {
-    const { pool } = this.context
-    const { attempt, held } = handler
+    const { context: { pool } } = this, { attempt, held } = handler
     if (held === undefined) return
-    const now = this.system.now()
     if (attempt.isConcluded) { // a 429
-      if (verdict.kind === 'error') pool.correct(attempt, verdict.error, verdict.isTooLarge, held.headers, now)
+      if (verdict.kind === 'error') pool.correct(attempt, verdict.error, verdict.isTooLarge, held.headers, this.system.now())
       return this.#goOn(handler, attempt.outcome, held, this.#acquireNext())
     }
-    attempt.latencyMs = now - attempt.askedAt
-    if (verdict.kind === 'deliver') return this.#decide(handler, 'success', held, now)
+    if (verdict.kind === 'deliver') {
+      if (handler.isHeldStream) attempt.latencyMs = this.system.now() - attempt.askedAt
+      return this.#deliver(handler, held.status, held.raw, held.parsed, held.message, false)
+    }
+    const now = this.system.now()
     if (verdict.kind === 'failed') return this.#decide(handler, 'failed', held, now, errorAnswer(502, verdict.why, verdict.why, undefined))
     const outcome = pool.reconsider(attempt, verdict.error, verdict.isTooLarge, held.headers, now)
     if (attempt.status >= 400) return this.#decide(handler, outcome, held, now)

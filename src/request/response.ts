@@ -14,6 +14,7 @@ import type { Attempt } from '../core/request.js'
 import type { System, Timer } from '../core/types.js'
 import type { Progress, Steered } from './caller.js'
 import { toError } from './failure.js'
+import { holds } from './look/holds.js'
 import type { Look, Verdict } from './look/verdict.js'
 import type { KeptAnswer } from './own-answers.js'
 import type { AnyHandler, AnyHeaders, ParsedHeaders } from './undici.js'
@@ -77,6 +78,8 @@ export abstract class AttemptResponse implements Steered {
   /** The response is good for something: its first byte is here. */
   #isProven = false
   protected timer: Timer | undefined
+  /** Its place among those that are held since this turn began; -1 when it is none. */
+  slot = -1
   /** Stays set when the caller's callback throws: undici makes a failure of that, which is no backend's. */
   protected inCallback = false
 
@@ -107,6 +110,10 @@ export abstract class AttemptResponse implements Steered {
     return this.#kept
   }
 
+  get isHeldStream(): boolean {
+    return this.#look?.isUnderWay !== undefined
+  }
+
   /** An answer is coming in, and the caller sees nothing of it yet. */
   get isHeldUnderWay(): boolean {
     return this.phase === 'undecided' && this.#look?.isUnderWay === true
@@ -121,7 +128,12 @@ export abstract class AttemptResponse implements Steered {
     this.#look = look
     // It has a time of its own, and is an answer by then: `attemptTimeoutMs` is for those that are not yet.
     if (look.isUnderWay === undefined) this.timer?.cancel()
-    this.#arm(look.waitMs)
+    holds.add(this)
+  }
+
+  /** Its turn is over, and nothing is decided yet. */
+  armLook(): void {
+    if (this.#lookTimer === undefined) this.#arm(this.#look?.waitMs)
   }
 
   #arm(waitMs: number | undefined): void {
@@ -164,8 +176,10 @@ export abstract class AttemptResponse implements Steered {
 
   #endLook(): void {
     this.timer?.cancel()
+    if (this.#look === undefined) return
+    holds.remove(this)
     this.#lookTimer?.cancel()
-    this.#look?.dispose?.()
+    this.#look.dispose?.()
     this.#look = undefined
   }
 

@@ -237,10 +237,11 @@ for (const [caller, inner] of PAIRS) {
       return turns(1).then(() => { assert.equal(call.aborts.length, 1) })
     })
 
-    test('that ends, and an error of 404 whose body is late, are told apart from silence', () => {
+    test('that ends, and an error of 404 whose body is late, are told apart from silence', async () => {
       const { it, recorder, call } = ask({ attemptTimeoutMs: 1_500 })
       it.system.advance(1_400)
       call.respond(404, { 'content-type': 'application/json' })
+      await turns(1)
       it.system.advance(999)
       assert.deepEqual(kinds(recorder), ['start'])
       it.system.advance(1)

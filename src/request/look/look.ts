@@ -6,7 +6,7 @@
  *   answer ──▶ no look: the commit point is the status line
  *         └──▶ a look ──▶ every chunk, the end or the time that it asks for ──▶ verdict
  */
-import { HeaderReader, readNumber, readText, type HeaderValue } from '../../core/headers.js'
+import { HeaderReader, isWord, readNumber, readText, type HeaderValue } from '../../core/headers.js'
 import type { AnswerError, ResponseHeaders } from '../../core/types.js'
 import { inflateHead, isTooLarge, own, parseJson, readError, readErrorOfSuccess, saysTooLarge } from './error-body.js'
 import { Prelude } from './prelude.js'
@@ -82,6 +82,8 @@ class SmallJsonLook implements Look {
   }
 
   write(chunk: Buffer): Verdict {
+    // Nearly all answers have no such key, or nothing in it.
+    if (this.#encoding === '' && !mayHaveError(chunk)) return DELIVER
     const body = inflateHead([chunk], this.#encoding)
     const error = body === undefined ? undefined : readErrorOfSuccess(body)
     if (body === undefined || error === undefined) return DELIVER
@@ -100,6 +102,22 @@ class SmallJsonLook implements Look {
 
 /** An error all the same. */
 const NO_REASON: AnswerError = Object.freeze({ code: undefined, type: undefined, param: undefined })
+
+/** For most answers: it holds nothing of its own. */
+const SMALL_JSON_LOOK = new SmallJsonLook('')
+
+const ERROR_KEY = Buffer.from('"error"')
+
+/** Looks for the key as bytes, which takes a sixth of the time of a parse (160 ns for 1 KB). */
+function mayHaveError(json: Buffer): boolean {
+  for (let at = json.indexOf(ERROR_KEY); at !== -1; at = json.indexOf(ERROR_KEY, at + 1)) {
+    if (!/^\s*:\s*null\b/.test(json.toString('latin1', at + ERROR_KEY.length, at + ERROR_KEY.length + NULL_WITHIN))) return true
+  }
+  return false
+}
+
+/** Characters behind a key within which a `null` is looked for: more white space is hardly written. */
+const NULL_WITHIN = 16
 
 /** An event stream, up to its first output. */
 class PreludeLook implements Look {
@@ -184,10 +202,6 @@ class PreludeLook implements Look {
 /** Of the values of `reader`. */
 const ENCODING = 2
 
-/** Character codes. */
-const T = 0x74
-const CAPITAL_T = 0x54
-
 const reader = new HeaderReader(['content-type', 'content-length', 'content-encoding'], (headers, values) => {
   values[0] = headers['content-type']
   values[1] = headers['content-length']
@@ -210,18 +224,16 @@ export function lookAtSuccess(status: number, headers: ResponseHeaders, { stream
   const values = reader.read(headers)
   if (values === undefined) return undefined
   const [type, length, encoding] = values
-  const initial = typeof type === 'string' || type instanceof Uint8Array ? type.at(0) : type?.[0]?.at(0)
-  // Nearly all answers are JSON that is longer: of these no text is made.
-  if (initial === 't' || initial === 'T' || initial === T || initial === CAPITAL_T) {
-    const mime = readMime(type)
-    if (mime === 'text/html') return 'html'
-    if (!looks || status >= 300 || mime !== 'text/event-stream') return undefined
+  if (isWord(type, 'application/json')) {
+    const bytes = looks && status < 300 ? readNumber(length) : NaN
+    if (!(bytes >= 1 && bytes <= SMALL_JSON_BYTES)) return undefined
     const coding = readCoding(encoding)
-    return streamGuard === 'whole' ? new WholeLook(coding, streamIdleMs) : new PreludeLook(coding, attemptTimeoutMs !== undefined, streamIdleMs)
+    return coding === '' ? SMALL_JSON_LOOK : new SmallJsonLook(coding)
   }
-  const bytes = readNumber(length)
-  if (!looks || status >= 300 || !(bytes >= 1 && bytes <= SMALL_JSON_BYTES) || readMime(type) !== 'application/json') return undefined
-  return new SmallJsonLook(readCoding(encoding))
+  if (isWord(type, 'text/html')) return 'html'
+  if (!looks || status >= 300 || !isWord(type, 'text/event-stream')) return undefined
+  const coding = readCoding(encoding)
+  return streamGuard === 'whole' ? new WholeLook(coding, streamIdleMs) : new PreludeLook(coding, attemptTimeoutMs !== undefined, streamIdleMs)
 }
 
 /** An error that another backend might answer better, depending on what it says. */
@@ -231,14 +243,9 @@ export function lookAtError(headers: ResponseHeaders): Look {
 
 /** `''` where there is none. */
 function readCoding(encoding: HeaderValue | undefined): string {
+  if (encoding === undefined) return ''
   const coding = readText(encoding).toLowerCase()
   return coding === 'identity' ? '' : coding
-}
-
-function readMime(type: HeaderValue | undefined): string {
-  const text = readText(type).toLowerCase()
-  const parameters = text.indexOf(';')
-  return parameters === -1 ? text : text.slice(0, parameters).trim()
 }
 
 /** What is said by a body that was read to its end, or as far as it was read. */

@@ -22,6 +22,7 @@ import { lookAtError, lookAtSuccess, readErrorBody, type Beginning } from './loo
 import type { Verdict } from './look/verdict.js'
 import { errorAnswer, KeptAnswer, refusedAnswer, throttledAnswer, toErrorAnswer, unservedAnswer, type Answer } from './own-answers.js'
 import type { AttemptOwner, AttemptResponse, Blame } from './response.js'
+import { watchEnd } from './upgraded.js'
 import type { Route } from './route.js'
 import { errors, type AnyHandler, type AnyHeaders, type DispatchOptions, type Inner, type ParsedHeaders } from './undici.js'
 
@@ -241,12 +242,8 @@ export class BalancedRequest extends Exchange implements AttemptOwner {
     const now = this.system.now()
     pool.conclude(handler.attempt, pool.headers(handler.attempt, status, parsed ?? raw, now), now)
     pool.deliver(handler.attempt)
-    // Who ended it: a caller may be done in less.
-    let isTheirs = false
-    socket.once('end', () => { isTheirs = !socket.writableEnded })
-    socket.once('close', () => {
-      const isDropped = (isTheirs || socket.errored !== null) && this.system.now() - now < SHORTEST_CONNECTION_MS
-      this.settle(handler, isDropped ? 'dropped' : 'completed')
+    watchEnd(socket, (isDropped) => {
+      this.settle(handler, isDropped && this.system.now() - now < SHORTEST_CONNECTION_MS ? 'dropped' : 'completed')
     })
     this.outgoing.body.release()
     const result = this.caller.upgrade(this.controller, status, raw, parsed, socket)

@@ -1,6 +1,7 @@
 /** A connection that is upgraded and does not last: what was taken for a success was none. */
 import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { once } from 'node:events'
 import type { Duplex } from 'node:stream'
 import { describe, test, type TestContext } from 'node:test'
 import { upgrade, WebSocket } from 'undici'
@@ -52,6 +53,32 @@ describe('a connection that was upgraded', () => {
       assert.equal(counts(it)[3], 'ejected')
     })
   }
+
+  test('and on which both have spoken was a success, however soon the service closes it: the closing of a WebSocket ends so', async (t) => {
+    const { it, connect } = await start(t)
+    for (let i = 1; i <= 3; i++) {
+      const [ours, theirs] = await connect()
+      ours.write('hello')
+      await within(once(theirs, 'data'), 'what the caller says')
+      theirs.end('HELLO')
+      await until(() => it.status()[0].inFlight === 0)
+      assert.deepEqual(counts(it).slice(0, 3), [i, 0, 0])
+    }
+  })
+
+  test('and on which only the caller has spoken, or only the service, was none', async (t) => {
+    const { it, connect } = await start(t)
+    const [ours, theirs] = await connect()
+    ours.write('hello')
+    await within(once(theirs, 'data'), 'what the caller says')
+    theirs.end()
+    await until(() => it.status()[0].inFlight === 0)
+    assert.deepEqual(counts(it).slice(0, 3), [0, 1, 0])
+    const [, others] = await connect()
+    others.end('going away')
+    await until(() => it.status()[0].inFlight === 0)
+    assert.deepEqual(counts(it).slice(0, 3), [0, 2, 0])
+  })
 
   test('and lasts for a second was a success, however it ends', async (t) => {
     const { it, connect } = await start(t)

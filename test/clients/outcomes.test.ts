@@ -8,6 +8,7 @@ import OpenAI, {
 import { Agent, interceptors } from 'undici'
 import { PriorityBalancer } from '../../src/balancer.js'
 import { answers, assertIsA, failure, says, startEastAndWest, type EastAndWest } from '../support/east-and-west.js'
+import { chatChunk } from '../support/event-stream.js'
 import { API_VERSION, apiError, azureClient, chat, completion, openaiClient } from '../support/openai-clients.js'
 import { closeAfterRequest, resetAfterRequest } from '../support/raw-scripts.js'
 import { refusingUrl, startRawServer, type RawScript } from '../support/raw-server.js'
@@ -405,7 +406,7 @@ describe('the caller gives up', () => {
     const done = failure(stream.done())
     const call = await east.next()
     call.head(200, { 'content-type': 'text/event-stream' })
-    await call.write('data: {"choices":[{"delta":{"content":"Hel"}}]}\n\n')
+    await call.write(chatChunk({ content: 'Hel' }))
     await until(() => status()[0].successes === 1)
     assert.equal(status()[0].inFlight, 1)
     stream.abort()

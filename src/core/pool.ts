@@ -121,9 +121,12 @@ export class Pool {
 
   /** The body of a 429 was read while the request went on elsewhere. */
   correct(attempt: Attempt, error: AnswerError | undefined, isTooLarge: boolean, headers: ResponseHeaders, now: number): void {
-    if (attempt.isSettled || attempt.outcome !== 'throttled') return
+    const before = attempt.outcome
+    // Too large by its headers alone, which had it take nothing out; what a body has said is said.
+    const isOpen = before === 'throttled' || (before === 'oversized' && !attempt.wasRead)
+    if (attempt.isSettled || !isOpen) return
     const outcome = this.#outcomes.reconsider(attempt, error, isTooLarge, headers, this.#config, now)
-    if (outcome !== 'throttled') this.#outcomes.correct(attempt, outcome, now)
+    if (outcome !== before) this.#outcomes.correct(attempt, outcome, now)
     if (this.#queues.size > 0) this.#queues.wakeBy(now, now)
   }
 

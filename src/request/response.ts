@@ -212,6 +212,13 @@ export abstract class AttemptResponse implements Steered {
     this.takeFailure(reason)
   }
 
+  /** The time of the request is over. An answer that is held for what it may say besides is the best that will come; all else ends. */
+  expire(error: Error): void {
+    const look = this.#look
+    if (this.phase !== 'undecided' || look === undefined || look.isUnderWay !== undefined) return this.cancel(error)
+    this.#outside(() => { this.#conclude(look.expire()) })
+  }
+
   protected takeHeaders(status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined): void {
     if (this.phase !== 'waiting') return
     this.inCallback = true

@@ -89,7 +89,8 @@ export class Pool {
     if (this.#isClosed || request.pinned || now >= request.deadlineAt || isUsedUp(request, this.#config)) return undefined
     const scope = this.#scopes.of(request.scope, now)
     const found = this.#picker.pick(this.#tiers, scope, request, this.#patienceMs(request, scope, now) > 0, now)
-    return found.kind === 'backend' ? this.#goOn(request, scope, found, now) : undefined
+    if (found.kind !== 'backend' || (mustPay(request, scope, found) && !this.#budget.withdraw(now))) return undefined
+    return this.#goOn(request, scope, found, now)
   }
 
   /** Whether another attempt of this request could follow the one under way: if not, it makes no difference what its answer says. */

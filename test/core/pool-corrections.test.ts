@@ -104,6 +104,18 @@ describe('the body of a 429', () => {
     }
   })
 
+  test('too large by its headers, the second step is paid for like any other: what cannot be is no next attempt', () => {
+    for (const [headers, next] of [[{ 'x-ratelimit-remaining-requests': '499' }, undefined], [{ 'retry-after': '1' }, 'c']] as const) {
+      const kit = new PoolKit([backend('a', 1), backend('b', 2), backend('c', 3)], { retryBudget: { ratio: 0, minPerSecond: 0 } })
+      const request = m()
+      kit.answer(kit.send(request), 500)
+      const attempt = kit.send(request)
+      kit.headers(attempt, 429, headers)
+      assert.equal(kit.pool.next(request, kit.now)?.backend.name, next, attempt.outcome)
+      if (next === undefined) assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'budget' })
+    }
+  })
+
   test('with room left by its headers, and no word on when to come back, it never cooled down', () => {
     const kit = two()
     const request = m()

@@ -78,7 +78,7 @@ export function throttledAnswer(retryAfterMs: number): Answer {
   return toAnswer(429, makeThrottledAnswer(retryAfterMs))
 }
 
-/** Names in an answer: a reader wants to see how his is spelt, not a catalogue. */
+/** Names in an answer: a reader wants to see how theirs is spelt, not a catalogue. */
 const MOST_NAMES = 50
 
 /**

@@ -54,7 +54,7 @@ export interface AttemptOwner {
 
 /** Whose failure it is: `response` means that a response, which was the caller's already, broke off. */
 export type Blame = 'backend' | 'response' | 'caller'
-export type AttemptPhase = 'waiting' | 'undecided' | 'live' | 'draining' | 'over'
+type AttemptPhase = 'waiting' | 'undecided' | 'live' | 'draining' | 'over'
 
 interface Trailers {
   readonly raw: AnyHeaders | null | undefined

@@ -72,7 +72,7 @@ export function classify(evidence: Evidence): OutcomeClass {
 }
 
 /** An error where a 200 had promised an answer. `hasLarger`, `isTooLarge`: as above. */
-export type StreamEvidence = Pick<Evidence, 'hasLarger' | 'isTooLarge'> & { readonly error: AnswerError }
+type StreamEvidence = Pick<Evidence, 'hasLarger' | 'isTooLarge'> & { readonly error: AnswerError }
 
 const IN_STREAM: readonly Row<StreamEvidence>[] = [
   { outcome: 'exhausted', fits: ({ error }) => says(error, EXHAUSTED) || error.code === '402' },

@@ -67,10 +67,13 @@ export class Outcomes extends Answers {
   /** The body of a 429 was read while the request went on, and says that it is something else. */
   correct(attempt: Attempt, outcome: OutcomeClass, now: number): void {
     const { target, scope, request } = attempt
-    target.throttled--
-    scope.throttled--
+    // By its headers it may have been too large, which is a step already.
+    if (attempt.outcome === 'throttled') {
+      target.throttled--
+      scope.throttled--
+      request.steps++
+    }
     attempt.outcome = outcome
-    request.steps++
     this.#book(attempt, outcome, false, now)
   }
 

@@ -89,7 +89,8 @@ export class Pool {
     if (this.#isClosed || request.pinned || now >= request.deadlineAt || isUsedUp(request, this.#config)) return undefined
     const scope = this.#scopes.of(request.scope, now)
     const found = this.#picker.pick(this.#tiers, scope, request, this.#patienceMs(request, scope, now) > 0, now)
-    return found.kind === 'backend' ? this.#goOn(request, scope, found, now) : undefined
+    if (found.kind !== 'backend' || (mustPay(request, scope, found) && !this.#budget.withdraw(now))) return undefined
+    return this.#goOn(request, scope, found, now)
   }
 
   /** Whether another attempt of this request could follow the one under way: if not, it makes no difference what its answer says. */
@@ -121,9 +122,12 @@ export class Pool {
 
   /** The body of a 429 was read while the request went on elsewhere. */
   correct(attempt: Attempt, error: AnswerError | undefined, isTooLarge: boolean, headers: ResponseHeaders, now: number): void {
-    if (attempt.isSettled || attempt.outcome !== 'throttled') return
+    const before = attempt.outcome
+    // Too large by its headers alone, which had it take nothing out; what a body has said is said.
+    const isOpen = before === 'throttled' || (before === 'oversized' && !attempt.wasRead)
+    if (attempt.isSettled || !isOpen) return
     const outcome = this.#outcomes.reconsider(attempt, error, isTooLarge, headers, this.#config, now)
-    if (outcome !== 'throttled') this.#outcomes.correct(attempt, outcome, now)
+    if (outcome !== before) this.#outcomes.correct(attempt, outcome, now)
     if (this.#queues.size > 0) this.#queues.wakeBy(now, now)
   }
 

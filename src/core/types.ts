@@ -124,11 +124,11 @@ export interface AnswerError {
  * What an answer means, at its commit point.
  * - `success`: 2xx, 3xx. Delivered.
  * - `answered`: other 4xx. Delivered; says nothing about the backend's health.
- * - `throttled`: 429, or 403 or 5xx with a retry header. Next backend; the scope cools down.
+ * - `throttled`: 429, 403 or 5xx with a retry header, or a rate limit told within a 200. Next backend; the scope cools down.
  * - `oversized`: a 429 for a request that can never fit. Next backend; nothing is out.
- * - `failed`: 408, other 5xx, HTML, connection failures, timeouts, a stream that ends before it begins. Next backend; counts towards ejection.
+ * - `failed`: 408, other 5xx, HTML, connection failures, timeouts, a stream that ends before any output. Next backend; counts towards ejection.
  * - `misconfigured`: 401 or 403 to a credential that we added, or a credential function that fails. Next backend; this one, or the scope, is out.
- * - `refused`: 403 to the caller's own credential. Next backend that gets the same credential; out for that credential.
+ * - `refused`: 403, or 401 with the code PermissionDenied, to the caller's own credential. Next backend that gets the same credential; out for that credential.
  * - `exhausted`: the account has no money left. Next backend; out for minutes, or for that credential where it is the caller's.
  * - `missing`: the backend does not have this deployment or model. Next backend; the pair is out for minutes.
  * - `overlong`: more than the model takes. Next backend that is marked `largerContext`; nothing is out.

@@ -38,8 +38,8 @@ export interface BackendOptions {
   name?: string | undefined
   /**
    * Key of an Azure OpenAI resource, sent as `api-key`; or a function that gives it, asked for every attempt and within
-   * 30 s (see `CredentialOption`). When it fails the request goes to the next backend. With a credential of its own a backend never sees the caller's. An option that is there but `undefined` (a missing
-   * environment variable) is an error, not "none".
+   * 30 s (see `CredentialOption`). When it fails the request goes to the next backend. With a credential of its own a backend
+   * never sees the caller's. An option that is there but `undefined` (a missing environment variable) is an error, not "none".
    * @default none: the caller's own credential is passed on
    * @example process.env.AZURE_KEY_WEST
    * @see https://learn.microsoft.com/azure/ai-services/openai/reference#authentication

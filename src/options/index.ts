@@ -89,10 +89,10 @@ export interface BalancerOptions {
    */
   probe?: boolean | undefined
   /**
-   * Milliseconds from the moment on at which one attempt is on a connection, to its response headers, of an event stream to its
-   * first output (see `streamGuard`); past it, the next backend. It does not bound the time of the body, the wait for a free connection or for a credential, nor the whole
-   * request (see `deadlineMs`). Time in which our own process stood still does not count. Long generations without
-   * streaming need long ones.
+   * Milliseconds from the moment at which one attempt is on a connection to its response headers, of an event stream to its first
+   * output (see `streamGuard`); past it, the next backend. It bounds neither the body, nor the wait for a free connection or a
+   * credential, nor the whole request (see `deadlineMs`). Time in which our own process stood still does not count. Long
+   * generations without streaming need long ones.
    * @default none: undici's own connect and headers timeouts apply
    */
   attemptTimeoutMs?: number | undefined
@@ -106,8 +106,8 @@ export interface BalancerOptions {
    */
   streamGuard?: StreamGuard | undefined
   /**
-   * Milliseconds of silence within an event stream after which it counts as cut. With `streamGuard: 'whole'` the next backend is asked;
-   * else, once the caller has a part of it, the caller gets an error.
+   * Milliseconds of silence within an event stream after which it counts as cut, also before its first output; it bounds other answers on
+   * paths that generate, too. With `streamGuard: 'whole'` the next backend is asked; else a caller that has a part of it gets an error.
    * @default none: the dispatcher's own body timeout applies (300 s)
    */
   streamIdleMs?: number | undefined

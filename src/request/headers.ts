@@ -72,7 +72,7 @@ export function findHeader(headers: RequestHeaders, name: string): unknown {
 export const HINT_PREFIX = 'x-balancer-'
 
 /** What `scanHeaders` may find, as bits. */
-export const HAS_HOST = 1
+const HAS_HOST = 1
 export const HAS_HINTS = 2
 
 /** One pass over the names, of every request, for all that is looked for in them. */

@@ -13,14 +13,38 @@ import type { AnyHeaders, ParsedHeaders } from './undici.js'
 /** Up to here openai-node obeys a wait that it is told, in milliseconds; past it, it would come back after half a second instead (7.x, 2026-11). */
 const LONGEST_OBEYED_MS = 60_000
 
+/** An answer that is at hand as a whole. */
+export interface Answer {
+  readonly status: number
+  readonly raw: AnyHeaders
+  readonly parsed: ParsedHeaders | undefined
+  readonly message: string | undefined
+  readonly body: Buffer
+  /** All of it is there. */
+  readonly isWhole: boolean
+}
+
+interface HeadersAndBody {
+  readonly headers: Record<string, string>
+  readonly body: Buffer
+}
+
+/** What stands under `error` in an answer of ours, in the shape of OpenAI's. */
+interface OwnError {
+  readonly message: string
+  readonly type: string
+  readonly param: string | null
+  readonly code: string
+}
+
 /**
- * Header and body of a 429 as OpenAI gives it, so that every SDK knows what to do: `retry-after-ms` in whole
+ * Headers and body of a 429 as OpenAI gives it, so that every SDK knows what to do: `retry-after-ms` in whole
  * milliseconds (Azure OpenAI, openai-node), `retry-after` in whole seconds, rounded up (RFC 9110 section 10.2.3). A wait that
- * openai-node would not obey comes with `x-should-retry: false`, which it does.
+ * openai-node would not obey comes with `x-should-retry: false`, which it does obey.
  */
-export function makeThrottledAnswer(retryAfterMs: number): { readonly headers: Record<string, string>; readonly body: Buffer } {
+export function makeThrottledAnswer(retryAfterMs: number): HeadersAndBody {
   const ms = Math.max(1, Math.ceil(retryAfterMs))
-  const { headers, body } = makeErrorAnswer({
+  const { headers, body } = makeOwnError({
     message: `no backend is available right now, all are throttled. Please retry after ${ms} milliseconds.`,
     type: 'rate_limit_error',
     param: null,
@@ -35,73 +59,55 @@ function makeRetryHeaders(ms: number): Record<string, string> {
   return { 'retry-after': String(Math.ceil(ms / 1_000)), 'retry-after-ms': String(ms), ...stop }
 }
 
-interface ErrorBody {
-  readonly message: string
-  readonly type: string
-  readonly param: string | null
-  readonly code: string
+/** With the name of this package before the message: no one is to look for it at a backend. */
+function makeOwnError({ message, ...more }: OwnError): HeadersAndBody {
+  return makeError({ message: `openai-priority-loadbalancer: ${message}`, ...more })
 }
 
-function makeErrorAnswer({ message, ...more }: ErrorBody): { readonly headers: Record<string, string>; readonly body: Buffer } {
-  const body = Buffer.from(JSON.stringify({ error: { message: `openai-priority-loadbalancer: ${message}`, ...more } }))
+function makeError(error: unknown): HeadersAndBody {
+  const body = Buffer.from(JSON.stringify({ error }))
   return { headers: { 'content-type': 'application/json', 'content-length': String(body.byteLength) }, body }
 }
 
-/** Names in an answer: a reader wants to see how his is spelt, not a catalogue. */
+function toAnswer(status: number, { headers, body }: HeadersAndBody): Answer {
+  return { status, raw: rawOf(headers), parsed: headers, message: STATUS_CODES[status], body, isWhole: true }
+}
+
+/** All backends are full. */
+export function throttledAnswer(retryAfterMs: number): Answer {
+  return toAnswer(429, makeThrottledAnswer(retryAfterMs))
+}
+
+/** Names in an answer: a reader wants to see how theirs is spelt, not a catalogue. */
 const MOST_NAMES = 50
 
 /**
- * Header and body of a 404 as OpenAI gives it for a model that it does not have.
+ * The 404 that OpenAI gives for a model that it does not have.
  * @param served by the backends, as configured
  */
-export function makeUnservedAnswer(model: string, served: readonly string[]): { readonly headers: Record<string, string>; readonly body: Buffer } {
-  const names = served.slice(0, MOST_NAMES).join(', ') + (served.length > MOST_NAMES ? `, and ${served.length - MOST_NAMES} more` : '')
-  const body = Buffer.from(JSON.stringify({
-    error: {
-      message: `openai-priority-loadbalancer: no backend serves the model ${JSON.stringify(model)}. Served are: ${names}.`,
-      type: 'invalid_request_error',
-      param: 'model',
-      code: 'model_not_found',
-    },
-  }))
-  return { headers: { 'content-type': 'application/json', 'content-length': String(body.byteLength) }, body }
-}
-
 export function unservedAnswer(model: string, served: readonly string[]): Answer {
-  const { headers, body } = makeUnservedAnswer(model, served)
-  return { status: 404, raw: rawOf(headers), parsed: headers, message: 'Not Found', body, isWhole: true }
-}
-
-/** An answer that is at hand as a whole. */
-export interface Answer {
-  readonly status: number
-  readonly raw: AnyHeaders
-  readonly parsed: ParsedHeaders | undefined
-  readonly message: string | undefined
-  readonly body: Buffer
-  /** All of it is there. */
-  readonly isWhole: boolean
-}
-
-export function throttledAnswer(retryAfterMs: number): Answer {
-  const { headers, body } = makeThrottledAnswer(retryAfterMs)
-  return { status: 429, raw: rawOf(headers), parsed: headers, message: 'Too Many Requests', body, isWhole: true }
-}
-
-/** What an error says, for an answer of ours that stands for a 200 with an error in it: SDKs retry a 429 or a 5xx, and not that. */
-export function errorAnswer(status: number, value: unknown, fallback: string, retryAfterMs: number | undefined): Answer {
-  const given = typeof value === 'object' && value !== null ? value as { readonly [key: string]: unknown } : {}
-  const { message = typeof value === 'string' ? value : fallback, type = status === 429 ? 'rate_limit_error' : 'server_error', param = null, code = null } = given
-  const body = Buffer.from(JSON.stringify({ error: { message, type, param, code } }))
-  const headers: Record<string, string> = { 'content-type': 'application/json', 'content-length': String(body.byteLength) }
-  if (retryAfterMs !== undefined && retryAfterMs > 0) Object.assign(headers, makeRetryHeaders(Math.ceil(retryAfterMs)))
-  return { status, raw: rawOf(headers), parsed: headers, message: STATUS_CODES[status], body, isWhole: true }
+  const names = served.slice(0, MOST_NAMES).join(', ') + (served.length > MOST_NAMES ? `, and ${served.length - MOST_NAMES} more` : '')
+  const message = `no backend serves the model ${JSON.stringify(model)}. Served are: ${names}.`
+  return toAnswer(404, makeOwnError({ message, type: 'invalid_request_error', param: 'model', code: 'model_not_found' }))
 }
 
 /** To a request that says of itself what cannot be understood. No SDK repeats a 400. */
 export function refusedAnswer({ code, param, message }: Refusal): Answer {
-  const { headers, body } = makeErrorAnswer({ message, type: 'invalid_request_error', param, code })
-  return { status: 400, raw: rawOf(headers), parsed: headers, message: 'Bad Request', body, isWhole: true }
+  return toAnswer(400, makeOwnError({ message, type: 'invalid_request_error', param, code }))
+}
+
+/**
+ * What an error says, for an answer of ours that stands for a 200 with an error in it: SDKs retry a 429 or a 5xx, and not that.
+ * @param value as the service gave it: an object, or a sentence
+ * @param fallback the message where it has none
+ * @param retryAfterMs above 0, or nothing is said of when to come back
+ */
+export function errorAnswer(status: number, value: unknown, fallback: string, retryAfterMs: number | undefined): Answer {
+  const given = typeof value === 'object' && value !== null ? value as { readonly [key: string]: unknown } : {}
+  const { message = typeof value === 'string' ? value : fallback, type = status === 429 ? 'rate_limit_error' : 'server_error', param = null, code = null } = given
+  const { headers, body } = makeError({ message, type, param, code })
+  if (retryAfterMs !== undefined && retryAfterMs > 0) Object.assign(headers, makeRetryHeaders(Math.ceil(retryAfterMs)))
+  return toAnswer(status, { headers, body })
 }
 
 /**

@@ -32,7 +32,7 @@ export interface BodyInHand {
  * From each end of a body. The SDKs write `model` where the caller has put it: before the prompt, nearly always, or behind it. Where
  * it stands in neither place, looking further has to be worth it.
  */
-export const MAX_SCAN_BYTES = 64 * 1_024
+const MAX_SCAN_BYTES = 64 * 1_024
 
 /**
  * The top-level `model` of a JSON object, or the field `model` of a form.

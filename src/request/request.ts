@@ -242,6 +242,7 @@ export class BalancedRequest extends Exchange implements AttemptOwner {
     const now = this.system.now()
     pool.conclude(handler.attempt, pool.headers(handler.attempt, status, parsed ?? raw, now), now)
     pool.deliver(handler.attempt)
+    if (this.ended) return void socket.destroy() // by a listener to the pool's events
     watchEnd(socket, (isDropped) => {
       this.settle(handler, isDropped && this.system.now() - now < SHORTEST_CONNECTION_MS ? 'dropped' : 'completed')
     })
@@ -323,7 +324,6 @@ export class BalancedRequest extends Exchange implements AttemptOwner {
     }
   }
 
-  /** The caller, or the balancer that is being destroyed. */
   abort(reason: Error): void {
     if (this.ended) return
     this.#aborted = true
@@ -335,7 +335,7 @@ export class BalancedRequest extends Exchange implements AttemptOwner {
 
   /** `deadlineMs` is over. One that waits is woken by the pool. */
   #expire(deadlineMs: number): void {
-    if (this.#current !== undefined) this.#current.cancel(makeDeadlineError(deadlineMs))
+    if (this.#current !== undefined) this.#current.expire(makeDeadlineError(deadlineMs))
     else if (this.attempts === 0 && this.waitingSince === undefined) this.fail(makeDeadlineError(deadlineMs)) // its body is being read
   }
 

@@ -54,7 +54,7 @@ export interface AttemptOwner {
 
 /** Whose failure it is: `response` means that a response, which was the caller's already, broke off. */
 export type Blame = 'backend' | 'response' | 'caller'
-export type AttemptPhase = 'waiting' | 'undecided' | 'live' | 'draining' | 'over'
+type AttemptPhase = 'waiting' | 'undecided' | 'live' | 'draining' | 'over'
 
 interface Trailers {
   readonly raw: AnyHeaders | null | undefined
@@ -210,6 +210,13 @@ export abstract class AttemptResponse implements Steered {
     this.abortUpstream(reason)
     // Nothing to abort yet, or undici had nothing to say to it.
     this.takeFailure(reason)
+  }
+
+  /** The time of the request is over. An answer that is held for what it may say besides is the best that will come; all else ends. */
+  expire(error: Error): void {
+    const look = this.#look
+    if (this.phase !== 'undecided' || look === undefined || look.isUnderWay !== undefined) return this.cancel(error)
+    this.#outside(() => { this.#conclude(look.expire()) })
   }
 
   protected takeHeaders(status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined): void {

@@ -76,9 +76,12 @@ export class OutgoingRequest {
     else if (this.body.isOutOfSight) context.warnOnce(`A request body that is a stream without a content-length up to maxReplayBytes, or a Blob, is not looked into: ${UNKNOWN_MODEL} Send it as a string or Buffer.`)
   }
 
-  /** All that tells who the caller is: in headers and, where the query may hold something of it, the query. */
+  /** All that tells who the caller is: in headers, and in the query, whichever way that was given. */
   callerCredential(): string {
-    return collectCredentials(this.headers) + (this.route.mayHoldKey ? `\n${this.route.rest.slice(this.route.rest.indexOf('?'))}` : '')
+    const { opts: { query }, route: { rest, mayHoldKey } } = this
+    const inPath = mayHoldKey ? rest.slice(rest.indexOf('?') + 1).split('&').filter((pair) => isCredentialParameter(nameOf(pair))) : []
+    const inQuery = Object.entries(query ?? {}).flatMap(([name, value]) => (isCredentialParameter(name) ? [`${name}=${String(value)}`] : []))
+    return [collectCredentials(this.headers), ...inPath, ...inQuery].join('\n')
   }
 
   /**
@@ -226,10 +229,15 @@ function rewriteParameters(rest: string, parameters: readonly (readonly [string,
   const path = at === -1 ? rest : rest.slice(0, at)
   const pairs = at === -1 || at === rest.length - 1 ? [] : rest.slice(at + 1).split('&')
   const kept = pairs.filter((pair) => {
-    const equals = pair.indexOf('=')
-    const name = decode(pair.slice(0, equals === -1 ? pair.length : equals).replaceAll('+', ' '))
+    const name = nameOf(pair)
     return !parameters.some(([set]) => set === name) && !(ownsCredential && isCredentialParameter(name))
   })
   for (const [name, value] of parameters) kept.push(`${encodeURIComponent(name)}=${encodeURIComponent(value)}`)
   return kept.length === 0 ? path : `${path}?${kept.join('&')}`
+}
+
+/** Decoded, of a query's parameter as it is written. */
+function nameOf(pair: string): string {
+  const equals = pair.indexOf('=')
+  return decode(pair.slice(0, equals === -1 ? pair.length : equals).replaceAll('+', ' '))
 }

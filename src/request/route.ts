@@ -237,11 +237,6 @@ export function isStateful(rest: string): boolean {
   return STATEFUL.test(rest)
 }
 
-/** Whether the request makes something. Of a `Route` it is known for the path already. @param rest path and query after the request's own base */
-export function isGenerating(method: string, rest: string): boolean {
-  return method === 'POST' && GENERATING.test(rest)
-}
-
 /** Whether a response is made here: of all that can be answered anywhere, this alone may leave something behind. */
 export function isResponses(rest: string): boolean {
   return /^(\/openai)?(\/v1)?\/responses\/?(\?|$)/.test(rest)

@@ -60,7 +60,7 @@ export interface CooldownEvent extends BackendFields, ErrorFields {
   readonly status: number
 }
 
-/** A backend failed and is out as a whole; one probe request decides when it is back. */
+/** A backend, or one scope of it, is out; one probe decides when it is back. */
 export interface EjectedEvent extends BackendFields, ErrorFields {
   /** Deployment or model as the backend knows it; `undefined`: the whole backend. */
   readonly scope: string | undefined
@@ -69,7 +69,7 @@ export interface EjectedEvent extends BackendFields, ErrorFields {
    * - `failed`: 408, 5xx or no answer in time, repeatedly.
    * - `unreachable`: no connection, or one that broke off before an answer. `local`: this machine's resolver had no answer.
    * - `abandoned`: callers gave up waiting, twice in a row.
-   * - `misconfigured`: it refused its `apiKey` or `bearerToken`. `credential`: the function that should give one failed.
+   * - `misconfigured`: it refused its credential (401 or 403). `credential`: the same of one that a function gave, or the function failed.
    * - `exhausted`: its account has no money left. `missing`: it does not have this deployment or model.
    */
   readonly reason: OutReason
@@ -79,6 +79,7 @@ export interface EjectedEvent extends BackendFields, ErrorFields {
 
 /** A caller's own credential was refused, or its account is exhausted: the backend is out for that credential, and for no other. */
 export interface CallerOutEvent extends AttemptFields, ErrorFields {
+  /** `refused` or `exhausted`. */
   readonly outcome: OutcomeClass
   readonly cooldownMs: number
 }

@@ -98,6 +98,22 @@ for (const style of STYLES) {
       assert.equal(recorder.bytes, 30_017_000)
     })
 
+    for (const status of [403, 404]) {
+      test(`deadlineMs ends the look and no more: the ${status} that is there is the caller's`, async (t) => {
+        const world = await startEastAndWest(t, { deadlineMs: 300 })
+        const recorder = dispatch(world, style)
+        const call = await begin(world, status, '{"error":')
+        world.balancer.system.advance(299)
+        assert.deepEqual(recorder.events.map(([kind]) => kind), ['start'])
+        world.balancer.system.advance(1)
+        assert.equal(recorder.events.find(([kind]) => kind === 'headers')?.[1], status)
+        call.end('{"code":"model_not_found"}}')
+        await within(recorder.done, 'the end')
+        assert.equal(bodyOf(recorder), '{"error":{"code":"model_not_found"}}')
+        assert.deepEqual([recorder.terminals, inFlight(world), world.calls()[1]], [1, [0, 0], 0])
+      })
+    }
+
     test('a second is enough: it is the caller\'s from there', async (t) => {
       const world = await startEastAndWest(t)
       const recorder = dispatch(world, style)

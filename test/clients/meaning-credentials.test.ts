@@ -4,6 +4,7 @@ import { describe, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import { APIError, AuthenticationError, PermissionDeniedError, RateLimitError } from 'openai'
 import { pino } from 'pino'
+import { request } from 'undici'
 import { subscribe, type BalancerEventName, type BalancerEvents } from '../../src/telemetry/events.js'
 import { answers, assertIsA, failure, says, startEastAndWest, type Answer } from '../support/east-and-west.js'
 import { apiError, azureClient, chat, openaiClient } from '../support/openai-clients.js'
@@ -15,6 +16,26 @@ const denied = { error: { code: 'PermissionDenied', message: 'The principal lack
 
 /** By the key that comes with the call. */
 const byKey = (ofKeys: Record<string, Answer>, other: Answer): Answer => (call) => (ofKeys[String(call.request.headers['api-key'] ?? call.request.headers.authorization)] ?? other)(call)
+
+test('callers are told apart by a key in the query, in the path or beside it, and by nothing else in there', async (t) => {
+  for (const isBeside of [false, true]) {
+    const { east, balancer, calls } = await startEastAndWest(t)
+    east.always((call) => (call.request.path.includes('code=poor') ? answers(402) : says('east'))(call))
+    const ask = async (code: string, more: string): Promise<void> => {
+      const path = '/openai/deployments/gpt-4o/chat/completions'
+      const query = { code, more }
+      const url = isBeside ? `${east.url}${path}` : `${east.url}${path}?${String(new URLSearchParams(query))}`
+      const { body } = await request(url, { method: 'POST', body: '{}', dispatcher: balancer, ...(isBeside && { query }) })
+      await body.dump()
+    }
+    await ask('poor', '1')
+    assert.deepEqual(calls(), [1, 1])
+    await ask('poor', '2')
+    assert.deepEqual(calls(), [1, 2], 'east is out for it')
+    await ask('rich', '1')
+    assert.deepEqual(calls(), [2, 2])
+  }
+})
 
 describe('our own credential', () => {
   test('a key function gives an old key once: out for a second, longer each time, and asked for another key', async (t) => {

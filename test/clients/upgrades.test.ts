@@ -4,9 +4,10 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
 import type { Duplex } from 'node:stream'
 import { describe, test, type TestContext } from 'node:test'
-import { upgrade, WebSocket } from 'undici'
+import { upgrade, WebSocket, type Dispatcher } from 'undici'
 import { startEastAndWest, type EastAndWest } from '../support/east-and-west.js'
 import { gate } from '../support/gate.js'
+import { recordingHandler, STYLES } from '../support/recording-handler.js'
 import { until, within } from '../support/until.js'
 
 const SWITCH = 'HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n'
@@ -101,6 +102,26 @@ describe('a connection that was upgraded', () => {
       assert.deepEqual(counts(it).slice(0, 3), [i + 1, 0, 0])
     }
   })
+
+  for (const style of STYLES) {
+    test(`and given up by a listener to "answered", reaches no handler of the ${style} style, and is closed`, async (t) => {
+      const { it } = await start(t)
+      const arrived = gate<Duplex>()
+      it.east.onUpgrade((_request, socket) => {
+        socket.on('error', () => {}).write(SWITCH)
+        arrived.open(socket.resume())
+      })
+      const recorder = recordingHandler(style, { optional: [] })
+      const hear = (): void => { recorder.abort(new Error('enough')) }
+      subscribe('openai-priority-loadbalancer:answered', hear)
+      t.after(() => unsubscribe('openai-priority-loadbalancer:answered', hear))
+      it.balancer.dispatch({ origin: it.east.url, path: '/openai/realtime?model=m', method: 'GET', upgrade: 'echo' } as Dispatcher.DispatchOptions, recorder.handler as unknown as Dispatcher.DispatchHandler)
+      const theirs = await within(arrived.promise, 'the upgrade')
+      await until(() => theirs.readableEnded || theirs.destroyed)
+      assert.deepEqual(recorder.events.map(([kind]) => kind), ['start', 'error'])
+      assert.deepEqual([recorder.terminals, counts(it)[2]], [1, 0])
+    })
+  }
 
   test('is told as broken, and a WebSocket is one like any other', async (t) => {
     const { it } = await start(t)

@@ -89,6 +89,33 @@ describe('the body of a 429', () => {
     assert.equal(kit.pool.reconsider(attempt, undefined, false, {}, kit.now), 'oversized')
   })
 
+  test('insufficient_quota goes before the room that its headers speak of: the backend is out as exhausted', () => {
+    for (const ofA of [ours, {}]) {
+      const kit = two(ofA)
+      const request = m()
+      const attempt = kit.send(request)
+      assert.equal(kit.headers(attempt, 429, { 'x-ratelimit-remaining-requests': '499' }), 'oversized')
+      assert.equal(kit.correct(attempt, { code: 'insufficient_quota' }, { 'x-ratelimit-remaining-requests': '499' }), 'exhausted')
+      assert.equal(request.steps, 1, 'counted once')
+      kit.settle(attempt, 'completed')
+      const { state, throttled, callersOut } = kit.statusOf('a')
+      assert.deepEqual([state, throttled, callersOut], ofA === ours ? ['ejected', 0, 0] : ['available', 0, 1])
+      assert.deepEqual(outs(kit), [ofA === ours ? 'ejected a 60000 exhausted' : 'caller-out a 60000 exhausted'])
+    }
+  })
+
+  test('too large by its headers, the second step is paid for like any other: what cannot be is no next attempt', () => {
+    for (const [headers, next] of [[{ 'x-ratelimit-remaining-requests': '499' }, undefined], [{ 'retry-after': '1' }, 'c']] as const) {
+      const kit = new PoolKit([backend('a', 1), backend('b', 2), backend('c', 3)], { retryBudget: { ratio: 0, minPerSecond: 0 } })
+      const request = m()
+      kit.answer(kit.send(request), 500)
+      const attempt = kit.send(request)
+      kit.headers(attempt, 429, headers)
+      assert.equal(kit.pool.next(request, kit.now)?.backend.name, next, attempt.outcome)
+      if (next === undefined) assert.deepEqual(kit.acquire(request), { kind: 'surface', reason: 'budget' })
+    }
+  })
+
   test('with room left by its headers, and no word on when to come back, it never cooled down', () => {
     const kit = two()
     const request = m()

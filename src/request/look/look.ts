@@ -8,7 +8,7 @@
  */
 import { HeaderReader, isWord, readNumber, readText, type HeaderValue } from '../../core/headers.js'
 import type { AnswerError, ResponseHeaders } from '../../core/types.js'
-import { inflateHead, isTooLarge, own, parseJson, readError, readErrorOfSuccess, saysTooLarge } from './error-body.js'
+import { inflateHead, isTooLarge, MAX_INFLATED_BYTES, own, parseJson, readError, readErrorOfSuccess, saysTooLarge } from './error-body.js'
 import { Prelude } from './prelude.js'
 import { DELIVER, type Look, type Verdict } from './verdict.js'
 import { WholeLook } from './whole-look.js'
@@ -17,7 +17,7 @@ import { WholeLook } from './whole-look.js'
 const ERROR_MS = 1_000
 
 /** Errors are a few hundred bytes; of a longer one nothing is known. */
-export const ERROR_BYTES = 16_384
+const ERROR_BYTES = MAX_INFLATED_BYTES
 
 /** In milliseconds from the first byte: a service that has sent something and no output by then is thinking, and the caller may know. */
 const PRELUDE_MS = 1_000
@@ -176,7 +176,7 @@ class PreludeLook implements Look {
     const fresh = head.subarray(this.#undone)
     this.#undone = head.byteLength
     // As much as is ever undone: what comes after it is not seen.
-    return fresh.byteLength === 0 && head.byteLength >= ERROR_BYTES ? undefined : fresh
+    return fresh.byteLength === 0 && head.byteLength >= MAX_INFLATED_BYTES ? undefined : fresh
   }
 
   end(): Verdict {

@@ -69,11 +69,6 @@ export class Prelude {
     return this.#error?.value
   }
 
-  /** How many bytes were written. */
-  get bytes(): number {
-    return this.#bytes
-  }
-
   write(chunk: Uint8Array): void {
     const isFirst = this.#bytes === 0
     this.#bytes += chunk.length

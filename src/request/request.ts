@@ -217,7 +217,7 @@ export class BalancedRequest extends Exchange implements AttemptOwner {
   }
 
   onProof(handler: AttemptResponse): void {
-    this.context.pool.conclude(handler.attempt, 'success', this.system.now())
+    this.context.pool.conclude(handler.attempt, 'success', this.timeOf(handler))
   }
 
   onDrained(handler: AttemptResponse, kept: KeptAnswer | undefined): void {

@@ -80,6 +80,8 @@ export abstract class AttemptResponse implements Steered {
   protected timer: Timer | undefined
   /** Its place among those that are held since this turn began; -1 when it is none. */
   slot = -1
+  /** In which it was held; -1: it was not. */
+  #turn = -1
   /** Stays set when the caller's callback throws: undici makes a failure of that, which is no backend's. */
   protected inCallback = false
 
@@ -114,6 +116,11 @@ export abstract class AttemptResponse implements Steered {
     return this.#look?.isUnderWay !== undefined
   }
 
+  /** The turn in which its headers came is not over, as far as is known. */
+  get isFresh(): boolean {
+    return this.#turn === holds.turn
+  }
+
   /** An answer is coming in, and the caller sees nothing of it yet. */
   get isHeldUnderWay(): boolean {
     return this.phase === 'undecided' && this.#look?.isUnderWay === true
@@ -128,6 +135,7 @@ export abstract class AttemptResponse implements Steered {
     this.#look = look
     // It has a time of its own, and is an answer by then: `attemptTimeoutMs` is for those that are not yet.
     if (look.isUnderWay === undefined) this.timer?.cancel()
+    this.#turn = holds.turn
     holds.add(this)
   }
 

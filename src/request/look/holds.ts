@@ -15,6 +15,8 @@ interface Held {
 class Holds {
   readonly #held = new ActiveRequests<Held>()
   #isDue = false
+  /** A number that is another one in each turn in which something was held. */
+  turn = 0
 
   add(one: Held): void {
     this.#held.add(one)
@@ -22,6 +24,7 @@ class Holds {
     this.#isDue = true
     queueMicrotask(() => {
       this.#isDue = false
+      this.turn++
       for (const held of this.#held) {
         this.#held.remove(held)
         held.armLook()

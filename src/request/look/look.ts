@@ -6,7 +6,7 @@
  *   answer ──▶ no look: the commit point is the status line
  *         └──▶ a look ──▶ every chunk, the end or the time that it asks for ──▶ verdict
  */
-import { HeaderReader, isWord, readNumber, readText, type HeaderValue } from '../../core/headers.js'
+import { HeaderReader, isWord, readNumber, readText, toWord, type HeaderValue } from '../../core/headers.js'
 import type { AnswerError, ResponseHeaders } from '../../core/types.js'
 import { inflateHead, isTooLarge, MAX_INFLATED_BYTES, own, parseJson, readError, readErrorOfSuccess, saysTooLarge } from './error-body.js'
 import { Prelude } from './prelude.js'
@@ -106,14 +106,37 @@ const NO_REASON: AnswerError = Object.freeze({ code: undefined, type: undefined,
 /** For most answers: it holds nothing of its own. */
 const SMALL_JSON_LOOK = new SmallJsonLook('')
 
-const ERROR_KEY = Buffer.from('"error"')
+const QUOTE = 0x22
+const E = 0x65
+const R = 0x72
+const O = 0x6f
 
-/** Looks for the key as bytes, which takes a sixth of the time of a parse (160 ns for 1 KB). */
+/** Of `"error"`. */
+const KEY_BYTES = 7
+
+/**
+ * Looks for the key as bytes, from its end, and past all bytes that cannot be part of it (Horspool): takes 30 ns of 120 bytes and 390 of
+ * 2 KB, where Node's `indexOf` takes 140 and 1,330, and a parse more.
+ */
 function mayHaveError(json: Buffer): boolean {
-  for (let at = json.indexOf(ERROR_KEY); at !== -1; at = json.indexOf(ERROR_KEY, at + 1)) {
-    if (!/^\s*:\s*null\b/.test(json.toString('latin1', at + ERROR_KEY.length, at + ERROR_KEY.length + NULL_WITHIN))) return true
+  const { length } = json
+  for (let at = KEY_BYTES - 1; at < length;) {
+    const byte = json[at]
+    if (byte !== QUOTE) at += byte === E ? 5 : byte === R ? 1 : byte === O ? 2 : KEY_BYTES
+    else if (isErrorKey(json, at) && !isNull(json, at + 1)) return true
+    else at += KEY_BYTES - 1
   }
   return false
+}
+
+/** @param end where the second quotation mark of a key may stand */
+function isErrorKey(json: Buffer, end: number): boolean {
+  return json[end - 1] === R && json[end - 2] === O && json[end - 3] === R && json[end - 4] === R && json[end - 5] === E && json[end - 6] === QUOTE
+}
+
+/** @param at behind a key */
+function isNull(json: Buffer, at: number): boolean {
+  return /^\s*:\s*null\b/.test(json.toString('latin1', at, at + NULL_WITHIN))
 }
 
 /** Characters behind a key within which a `null` is looked for: more white space is hardly written. */
@@ -199,6 +222,10 @@ class PreludeLook implements Look {
   }
 }
 
+const JSON_TYPE = toWord('application/json')
+const HTML_TYPE = toWord('text/html')
+const STREAM_TYPE = toWord('text/event-stream')
+
 /** Of the values of `reader`. */
 const ENCODING = 2
 
@@ -223,15 +250,15 @@ export function lookAtSuccess(status: number, headers: ResponseHeaders, { stream
   const looks = streamGuard !== false
   const values = reader.read(headers)
   if (values === undefined) return undefined
-  const [type, length, encoding] = values
-  if (isWord(type, 'application/json')) {
+  const type = values[0], length = values[1], encoding = values[ENCODING]
+  if (isWord(type, JSON_TYPE)) {
     const bytes = looks && status < 300 ? readNumber(length) : NaN
     if (!(bytes >= 1 && bytes <= SMALL_JSON_BYTES)) return undefined
     const coding = readCoding(encoding)
     return coding === '' ? SMALL_JSON_LOOK : new SmallJsonLook(coding)
   }
-  if (isWord(type, 'text/html')) return 'html'
-  if (!looks || status >= 300 || !isWord(type, 'text/event-stream')) return undefined
+  if (isWord(type, HTML_TYPE)) return 'html'
+  if (!looks || status >= 300 || !isWord(type, STREAM_TYPE)) return undefined
   const coding = readCoding(encoding)
   return streamGuard === 'whole' ? new WholeLook(coding, streamIdleMs) : new PreludeLook(coding, attemptTimeoutMs !== undefined, streamIdleMs)
 }

@@ -106,8 +106,8 @@ export interface BalancerOptions {
    */
   streamGuard?: StreamGuard | undefined
   /**
-   * Milliseconds of silence within an event stream after which it counts as cut, also before its first output; it bounds other answers on
-   * paths that generate, too. With `streamGuard: 'whole'` the next backend is asked; else a caller that has a part of it gets an error.
+   * Milliseconds of silence within an event stream after which it counts as cut, also before its first output. With
+   * `streamGuard: 'whole'` the next backend is asked; else a caller that has a part of it gets an error.
    * @default none: the dispatcher's own body timeout applies (300 s)
    */
   streamIdleMs?: number | undefined

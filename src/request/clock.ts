@@ -80,3 +80,35 @@ export function readSdkPatienceMs(headers: RequestHeaders): number {
   const seconds = typeof said === 'string' && /^\d{1,9}$/.test(said) ? Number(said) : 0
   return seconds >= LEAST_SDK_TIMEOUT_S ? seconds * 1_000 - SDK_MARGIN_MS : Infinity
 }
+
+/** Runs out when nothing is heard for so long, in milliseconds, of a stream that its caller reads. */
+export class SilenceTimer implements Timer {
+  readonly #stream: { readonly system: System; readonly paused: boolean }
+  readonly #idleMs: number
+  readonly #onSilence: () => void
+  #timer: Timer | undefined
+
+  constructor(stream: { readonly system: System; readonly paused: boolean }, idleMs: number, onSilence: () => void) {
+    this.#stream = stream
+    this.#idleMs = idleMs
+    this.#onSilence = onSilence
+    this.heard()
+  }
+
+  heard(): void {
+    this.#timer?.cancel()
+    this.#timer = this.#stream.system.setTimer(() => {
+      // What the caller does not take is no silence of the backend.
+      if (this.#stream.paused) this.heard()
+      else this.#onSilence()
+    }, this.#idleMs)
+  }
+
+  cancel(): void {
+    this.#timer?.cancel()
+  }
+}
+
+export function makeSilenceError(idleMs: number): Error {
+  return new errors.BodyTimeoutError(`The stream was silent for streamIdleMs (${idleMs} ms).`)
+}

@@ -32,9 +32,6 @@ import { errors, type AnyHandler, type AnyHeaders, type DispatchOptions, type In
  */
 const MOST_REPEATS = 3
 
-/** A WebSocket that the service closes within so many milliseconds of its beginning was none. */
-const SHORTEST_CONNECTION_MS = 1_000
-
 const HELD_TOO_LONG = 'A caller gave up waiting for a stream that was held until its end (streamGuard "whole", or x-balancer-stream): '
   + 'the timeout of its client must allow for the whole answer.'
 
@@ -115,7 +112,8 @@ export class BalancedRequest extends Exchange implements AttemptOwner {
     if (status === 429) return this.#onThrottled(handler, outcome, new KeptAnswer(status, raw, parsed, message), now)
     const beginning = this.#lookAt(outcome, status, headers)
     if (beginning === 'html') return this.#decide(handler, 'failed', new KeptAnswer(status, raw, parsed, message), now)
-    if (beginning !== undefined) return handler.hold(new KeptAnswer(status, raw, parsed, message), beginning)
+    if (beginning === 'stream') handler.isStream = true
+    else if (beginning !== undefined) return handler.hold(new KeptAnswer(status, raw, parsed, message), beginning)
     if (outcome === 'success') return this.#deliver(handler, status, raw, parsed, message, false)
     this.#decide(handler, outcome, new KeptAnswer(status, raw, parsed, message), now)
   }
@@ -151,7 +149,7 @@ export class BalancedRequest extends Exchange implements AttemptOwner {
       return this.#goOn(handler, attempt.outcome, held, this.#acquireNext())
     }
     if (verdict.kind === 'deliver') {
-      if (handler.isHeldStream) attempt.latencyMs = this.system.now() - attempt.askedAt
+      if (handler.isStream) attempt.latencyMs = this.system.now() - attempt.askedAt
       return this.#deliver(handler, held.status, held.raw, held.parsed, held.message, false)
     }
     const now = this.system.now()
@@ -202,8 +200,11 @@ export class BalancedRequest extends Exchange implements AttemptOwner {
 
   /** @param isProven its outcome is known; of a success only when its first byte is here. */
   #deliver(handler: AttemptResponse, status: number, raw: AnyHeaders, parsed: ParsedHeaders | undefined, message: string | undefined, isProven: boolean): void {
-    this.context.pool.deliver(handler.attempt)
-    if (!this.ended) this.#commit(handler, status, raw, parsed, message, isProven)
+    const { pool, current: { streamIdleMs } } = this.context, { isStream } = handler
+    pool.deliver(handler.attempt)
+    if (this.ended) return
+    this.#commit(handler, status, raw, parsed, message, isProven)
+    if (isStream && streamIdleMs !== undefined) handler.watch(streamIdleMs)
   }
 
   /** The commit point: from here on nothing is retried. */
@@ -243,9 +244,7 @@ export class BalancedRequest extends Exchange implements AttemptOwner {
     pool.conclude(handler.attempt, pool.headers(handler.attempt, status, parsed ?? raw, now), now)
     pool.deliver(handler.attempt)
     if (this.ended) return void socket.destroy() // by a listener to the pool's events
-    watchEnd(socket, (isDropped) => {
-      this.settle(handler, isDropped && this.system.now() - now < SHORTEST_CONNECTION_MS ? 'dropped' : 'completed')
-    })
+    watchEnd(socket, this.system, (isDropped) => { this.settle(handler, isDropped ? 'dropped' : 'completed') })
     this.outgoing.body.release()
     const result = this.caller.upgrade(this.controller, status, raw, parsed, socket)
     this.leave()

@@ -13,6 +13,7 @@ import { HeaderReader, readNumber } from '../core/headers.js'
 import type { Attempt } from '../core/request.js'
 import type { System, Timer } from '../core/types.js'
 import type { Progress, Steered } from './caller.js'
+import { makeSilenceError, SilenceTimer } from './clock.js'
 import { toError } from './failure.js'
 import { holds } from './look/holds.js'
 import type { Look, Verdict } from './look/verdict.js'
@@ -56,10 +57,7 @@ export interface AttemptOwner {
 export type Blame = 'backend' | 'response' | 'caller'
 type AttemptPhase = 'waiting' | 'undecided' | 'live' | 'draining' | 'over'
 
-interface Trailers {
-  readonly raw: AnyHeaders | null | undefined
-  readonly parsed: ParsedHeaders | undefined
-}
+type Trailers = readonly [raw: AnyHeaders | null | undefined, parsed: ParsedHeaders | undefined]
 
 const lengthReader = new HeaderReader(['content-length'])
 
@@ -80,6 +78,8 @@ export abstract class AttemptResponse implements Steered {
   protected timer: Timer | undefined
   /** Its place among those that are held since this turn began; -1 when it is none. */
   slot = -1
+  /** Its answer is an event stream that was asked for. */
+  isStream = false
   /** In which it was held; -1: it was not. */
   #turn = -1
   /** Stays set when the caller's callback throws: undici makes a failure of that, which is no backend's. */
@@ -112,10 +112,6 @@ export abstract class AttemptResponse implements Steered {
     return this.#kept
   }
 
-  get isHeldStream(): boolean {
-    return this.#look?.isUnderWay !== undefined
-  }
-
   /** The turn in which its headers came is not over, as far as is known. */
   get isFresh(): boolean {
     return this.#turn === holds.turn
@@ -133,8 +129,9 @@ export abstract class AttemptResponse implements Steered {
     this.phase = 'undecided'
     this.#kept = answer
     this.#look = look
+    this.isStream = look.isUnderWay !== undefined
     // It has a time of its own, and is an answer by then: `attemptTimeoutMs` is for those that are not yet.
-    if (look.isUnderWay === undefined) this.timer?.cancel()
+    if (!this.isStream) this.timer?.cancel()
     this.#turn = holds.turn
     holds.add(this)
   }
@@ -172,7 +169,7 @@ export abstract class AttemptResponse implements Steered {
     // A caller that has paused at the last one wants neither what comes next nor the end.
     if (kept.chunks.length > 0 || this.owner.paused || !this.#isLive) return
     this.#kept = undefined
-    if (this.#trailers !== undefined) this.#finish(this.#trailers.raw, this.#trailers.parsed)
+    if (this.#trailers !== undefined) this.#finish(...this.#trailers)
     // It may have paused in between, and undici with it.
     else this.resumeUpstream()
   }
@@ -251,9 +248,9 @@ export abstract class AttemptResponse implements Steered {
   protected takeEnd(raw: AnyHeaders | null | undefined, parsed: ParsedHeaders | undefined): void {
     if (this.phase === 'live') {
       if (this.#kept === undefined) this.#finish(raw, parsed)
-      else this.#trailers = { raw, parsed }
+      else this.#trailers = [raw, parsed]
     } else if (this.phase === 'undecided') {
-      this.#trailers = { raw, parsed }
+      this.#trailers = [raw, parsed]
       this.#kept?.end()
       if (this.#look !== undefined) this.#conclude(this.#look.end())
     } else if (this.phase === 'draining') {
@@ -262,7 +259,13 @@ export abstract class AttemptResponse implements Steered {
     }
   }
 
+  /** From here on so much silence, in milliseconds, is a cut: the caller hears of it as of any other. */
+  watch(idleMs: number): void {
+    if (this.#isLive) this.timer = new SilenceTimer(this.owner, idleMs, () => { this.cancel(makeSilenceError(idleMs)) })
+  }
+
   #deliver(chunk: Buffer): void {
+    if (this.timer instanceof SilenceTimer) this.timer.heard()
     this.#prove()
     this.inCallback = true
     this.owner.onData(chunk)
@@ -270,6 +273,7 @@ export abstract class AttemptResponse implements Steered {
   }
 
   #finish(raw: AnyHeaders | null | undefined, parsed: ParsedHeaders | undefined): void {
+    this.timer?.cancel()
     this.#prove()
     this.inCallback = true
     // Over only afterwards: undici's retry handler throws here on purpose, and expects the error that follows.

@@ -14,8 +14,6 @@ import type { DispatchOptions } from './undici.js'
 
 export interface OutgoingOptions extends HintOptions {
   readonly maxReplayBytes: number
-  /** Milliseconds of silence within a stream that count as a cut. */
-  readonly streamIdleMs: number | undefined
 }
 
 /** What the balancer that a request came to has to do with models. */
@@ -34,8 +32,6 @@ export class OutgoingRequest {
   readonly hints: Hints
   /** Without what is for us. */
   readonly headers: RequestHeaders
-  /** Milliseconds of silence in its answer that count as a cut; undefined: what the dispatcher says. */
-  readonly idleMs: number | undefined
   /** What `scanHeaders` has found. */
   readonly found: number
   readonly body: ReplayableBody
@@ -45,7 +41,6 @@ export class OutgoingRequest {
   constructor(opts: DispatchOptions, route: Route, options: OutgoingOptions) {
     this.opts = opts
     this.route = route
-    this.idleMs = options.streamIdleMs !== undefined && route.isGenerating ? Math.min(options.streamIdleMs, opts.bodyTimeout || Infinity) : undefined
     const headers = flattenHeaders(opts.headers)
     this.found = scanHeaders(headers)
     this.hints = readHints(headers, (this.found & HAS_HINTS) !== 0, options)
@@ -159,7 +154,7 @@ function toMockBody(body: unknown): unknown {
  * @param contentLength set when the caller's `content-length` must not stand as it is
  */
 function rewriteRequest(
-  { opts, route, headers, found, idleMs }: OutgoingRequest, backend: BackendConfig, credential: string | undefined, body: unknown, contentLength: number | undefined,
+  { opts, route, headers, found }: OutgoingRequest, backend: BackendConfig, credential: string | undefined, body: unknown, contentLength: number | undefined,
 ): DispatchOptions {
   const isUpgrade = opts.upgrade != null && opts.upgrade !== false
   const rewritten: DispatchOptions = {
@@ -174,7 +169,6 @@ function rewriteRequest(
   if (opts.servername != null) rewritten.servername = null
   // An inner redirect interceptor knows `authorization`, but not that `api-key` must not follow to another host.
   if (backend.ownsCredential) rewritten.maxRedirections = 0
-  if (idleMs !== undefined) rewritten.bodyTimeout = idleMs
   if (opts.__mockAgentBodyForDispatch !== undefined) rewritten.__mockAgentBodyForDispatch = body
   return rewritten
 }

@@ -4,16 +4,21 @@
  */
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import type { System } from '../core/types.js'
 
-/** @param done is called once it is closed, with whether the other side has dropped it without a word for what the caller had said. */
-export function watchEnd(socket: Duplex, done: (isDropped: boolean) => void): void {
+/** In milliseconds: what lasts for so long was a connection, whatever ends it. */
+const SHORTEST_MS = 1_000
+
+/** @param done is called once it is closed, with whether the other side has dropped it at once, without a word for what the caller had said. */
+export function watchEnd(socket: Duplex, system: Pick<System, 'now'>, done: (isDropped: boolean) => void): void {
   const before = countBytes(socket)
+  const openedAt = system.now()
   let isTheirs = false
   socket.once('end', () => { isTheirs = !socket.writableEnded })
   socket.once('close', () => {
     const after = countBytes(socket)
     const hasSpoken = after.read > before.read && after.written > before.written
-    done((isTheirs && !hasSpoken) || socket.errored !== null)
+    done(system.now() - openedAt < SHORTEST_MS && ((isTheirs && !hasSpoken) || socket.errored !== null))
   })
 }
 

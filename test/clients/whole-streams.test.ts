@@ -22,6 +22,7 @@ async function start (t: TestContext, options: Partial<BalancerOptions> = {}, of
   return { ...world, v1: openaiClient(`${world.east.url}/openai/v1`, world.balancer) }
 }
 
+const chunkOf = (content: string): string => chatChunk({ content })
 const half = AZURE_FIRST_CHUNK + ROLE_CHUNK + chatChunk({ content: 'ea' })
 const halfResponse = CREATED + IN_PROGRESS + event('response.output_text.delta', { type: 'response.output_text.delta', sequence_number: 2, delta: 'ea' })
 
@@ -117,6 +118,7 @@ describe('a stream that is held', () => {
     assert.deepEqual(it.calls(), [1, 0])
     it.balancer.system.advance(1)
     assert.equal(await within(answer, 'the answer'), 'west')
+    it.balancer.system.advance(1_000)
     await within(call.aborted, 'the first is given up on the wire')
   })
 
@@ -223,6 +225,38 @@ describe('a stream that was begun', () => {
     await turns(5)
     it.balancer.system.advance(2_000)
     assert.equal(await within(answer, 'the answer'), 'west')
+  })
+
+  for (const streamGuard of ['output', false] as const) {
+    test(`and is silent after its first output breaks off for its caller after streamIdleMs, and not where that does not read (streamGuard: ${String(streamGuard)})`, async (t) => {
+      const it = await start(t, { streamGuard, streamIdleMs: 2_000 })
+      const stream = it.client.chat.completions.create({ model: 'gpt-4o', messages: [], stream: true })
+      const call = await it.east.next()
+      call.head(200, SSE)
+      await call.write(half)
+      const chunks = (await stream)[Symbol.asyncIterator]()
+      await chunks.next()
+      it.balancer.system.advance(1_999)
+      await call.write(chunkOf('st'))
+      await turns(5)
+      it.balancer.system.advance(1_999)
+      assert.equal(it.status()[0].inFlight, 1)
+      it.balancer.system.advance(1)
+      await until(() => it.status()[0].inFlight === 0)
+      await failure((async () => { while ((await chunks.next()).done !== true); })())
+      assert.deepEqual([it.calls(), it.status()[0].failures], [[1, 0], 1])
+    })
+  }
+
+  test('bounds no answer that is not a stream', async (t) => {
+    const it = await start(t, { streamGuard: 'output', streamIdleMs: 2_000 })
+    const answer = it.client.chat.completions.create({ model: 'gpt-4o', messages: [] })
+    const call = await it.east.next()
+    call.head(200, { 'content-type': 'application/json' })
+    await turns(5)
+    it.balancer.system.advance(60_000)
+    call.end('{"choices":[{"message":{"content":"east"}}]}')
+    assert.equal((await answer).choices[0]?.message.content, 'east')
   })
 
   test('and is accepted is shown, however long the model thinks', async (t) => {

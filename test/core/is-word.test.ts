@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { isWord } from '../../src/core/headers.js'
+import { isWord, toWord } from '../../src/core/headers.js'
 
-const JSON_TYPE = 'application/json'
+const JSON_TYPE = toWord('application/json')
 
 test('a header value is a word in any letter case, with parameters behind it or without, as text and as bytes', () => {
   for (const value of ['application/json', 'Application/JSON', 'application/json; charset=utf-8', 'application/json;charset=utf-8', 'application/json ', 'application/json\t;x']) {

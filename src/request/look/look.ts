@@ -236,7 +236,7 @@ const reader = new HeaderReader(['content-type', 'content-length', 'content-enco
 })
 
 /** How an answer to a generating request begins. */
-export type Beginning = 'html' | Look | undefined
+export type Beginning = 'html' | 'stream' | Look | undefined
 
 /** How far streams are looked into: the options of these names, or what the request says of itself. */
 export interface StreamOptions {
@@ -258,7 +258,8 @@ export function lookAtSuccess(status: number, headers: ResponseHeaders, { stream
     return coding === '' ? SMALL_JSON_LOOK : new SmallJsonLook(coding)
   }
   if (isWord(type, HTML_TYPE)) return 'html'
-  if (!looks || status >= 300 || !isWord(type, STREAM_TYPE)) return undefined
+  if (status >= 300 || !isWord(type, STREAM_TYPE)) return undefined
+  if (!looks) return 'stream'
   const coding = readCoding(encoding)
   return streamGuard === 'whole' ? new WholeLook(coding, streamIdleMs) : new PreludeLook(coding, attemptTimeoutMs !== undefined, streamIdleMs)
 }

@@ -89,7 +89,7 @@ describe('a primary that swallows packets, and a request every 16 s', () => {
     assert.deepEqual(east.calls.map(({ request: { method } }) => method).filter((method) => method === 'HEAD').length, 1)
   })
 
-  test('under an SDK\'s timeout of 8 s, which tries three times: every call is answered, and only the first two time out', async (t) => {
+  test('under an SDK\'s timeout of 8 s, which tries three times: every call is answered, and no more than the first two time out', async (t) => {
     const world = await setUp(t, ['dead.invalid'], (host) => (host === 'dead.invalid' ? swallowed() : undefined))
     const ask = async (): Promise<string> => {
       const abort = new AbortController()
@@ -109,7 +109,8 @@ describe('a primary that swallows packets, and a request every 16 s', () => {
       assert.equal(text, 'good', `call ${call}`)
       await pass(world, 16_000)
     }
-    assert.equal(timeouts, 2)
+    // With undici 8.13 it is the first alone, with 7 and 8.12 the first two.
+    assert.ok(timeouts === 1 || timeouts === 2, String(timeouts))
   })
 })
 

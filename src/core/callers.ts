@@ -3,19 +3,19 @@
  * That must not take the backend out for everybody: it is remembered of that credential alone. Of a credential a salted hash is all
  * that is known here.
  */
+import { BY_PEOPLE, doubled, type Backoff } from './health.js'
 
 /** Credentials that are remembered of one backend; past that the oldest goes, and costs its caller an attempt. */
 const MOST_CALLERS = 256
 
-/** A role is given, or a token renewed, within seconds or not at all: 1 s, doubled each time, up to a minute. In milliseconds. */
-const FIRST_REFUSED_MS = 1_000
-const LONGEST_REFUSED_MS = 60_000
-
-/** As for a backend as a whole: a minute, doubled up to a quarter of an hour. In milliseconds. */
-const FIRST_EXHAUSTED_MS = 60_000
-const LONGEST_EXHAUSTED_MS = 15 * 60_000
-
 export type CallerReason = 'refused' | 'exhausted'
+
+const BACKOFFS: Readonly<Record<CallerReason, Backoff>> = {
+  // A role is given, or a token renewed, within seconds or not at all.
+  refused: { firstMs: 1_000, longestMs: 60_000 },
+  // As for a backend as a whole.
+  exhausted: BY_PEOPLE.exhausted,
+}
 
 interface CallerOut {
   /** Monotonic time from which one request may find out whether it is over. */
@@ -52,8 +52,7 @@ export class Callers {
     const known = this.#out.get(key)
     if (known !== undefined && sentAt < known.since) return 0
     const times = known?.reason === reason ? known.times + 1 : 1
-    const [firstMs, longestMs] = reason === 'refused' ? [FIRST_REFUSED_MS, LONGEST_REFUSED_MS] : [FIRST_EXHAUSTED_MS, LONGEST_EXHAUSTED_MS]
-    const ms = Math.min(longestMs, firstMs * 2 ** (times - 1))
+    const ms = doubled(BACKOFFS[reason], times)
     this.#remember(key, { until: now + ms, since: now, reason, times })
     return ms
   }
@@ -66,7 +65,7 @@ export class Callers {
   /** A request with this credential goes out. Where it was out, those that follow wait for what comes of it, for as long as it had been out at first. */
   tried(key: string, now: number): void {
     const known = this.#out.get(key)
-    if (known !== undefined && known.times > 0 && known.until <= now) known.until = now + (known.reason === 'refused' ? FIRST_REFUSED_MS : FIRST_EXHAUSTED_MS)
+    if (known !== undefined && known.times > 0 && known.until <= now) known.until = now + BACKOFFS[known.reason].firstMs
   }
 
   /** It is taken. */

@@ -69,15 +69,21 @@ export type HealthEvent = 'success' | 'reached' | EjectionReason | 'probe' | 're
 /** One bad answer may be the request's own fault (a malformed one is answered 500 by Azure); two in a row hardly are. */
 export const FAILURES_TO_EJECT = 2
 
+/** In milliseconds: the first time, and the longest that it is doubled to. */
+export interface Backoff {
+  readonly firstMs: number
+  readonly longestMs: number
+}
+
 /** What only people can put right, in milliseconds: the first time, and the longest that it is doubled to. */
-const BY_PEOPLE: Partial<Record<EjectionReason, { readonly firstMs: number; readonly longestMs: number }>> = {
+export const BY_PEOPLE = {
   // A wrong key is replaced by people. A minute keeps the noise down and still notices within one.
   misconfigured: { firstMs: 60_000, longestMs: 60_000 },
   // A bill is paid, or a limit raised, in a quarter of an hour at best.
   exhausted: { firstMs: 60_000, longestMs: 15 * 60_000 },
   // A deployment that is being made is there within minutes.
   missing: { firstMs: 60_000, longestMs: 5 * 60_000 },
-}
+} satisfies Partial<Record<EjectionReason, Backoff>>
 
 /** A function that gives keys is a service of its own, and its hiccups are short: 1 s, doubled each time, up to a minute. */
 const FIRST_CREDENTIAL_MS = 1_000
@@ -156,13 +162,16 @@ function eject(ejections: number, reason: EjectionReason, { now, tookMs, random 
 
 /** @param ejections in a row, this one included; from 1. */
 function backoffMs(ejections: number, reason: EjectionReason, tookMs: number, random: () => number): number {
-  const byPeople = BY_PEOPLE[reason]
-  if (byPeople !== undefined) return Math.min(byPeople.longestMs, byPeople.firstMs * 2 ** (ejections - 1))
+  if (reason in BY_PEOPLE) return doubled(BY_PEOPLE[reason as keyof typeof BY_PEOPLE], ejections)
   const leastMs = reason === 'abandoned' ? FIRST_ABANDONED_MS : FIRST_BACKOFF_MS
   const firstMs = reason === 'credential' ? FIRST_CREDENTIAL_MS : Math.max(leastMs, BACKOFF_OF_COST * tookMs)
   const longestMs = reason === 'local' ? LONGEST_LOCAL_BACKOFF_MS : LONGEST_BACKOFF_MS
-  const ms = Math.min(longestMs, firstMs * 2 ** (ejections - 1))
-  return Math.min(longestMs, ms * (1 + BACKOFF_JITTER * random()))
+  return Math.min(longestMs, doubled({ firstMs, longestMs }, ejections) * (1 + BACKOFF_JITTER * random()))
+}
+
+/** @param times in a row, this one included; from 1. */
+export function doubled({ firstMs, longestMs }: Backoff, times: number): number {
+  return Math.min(longestMs, firstMs * 2 ** (times - 1))
 }
 
 /** How many failures were counted since the last success, and not taken back: those that eject at once, and the others. */

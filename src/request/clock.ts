@@ -5,6 +5,7 @@
 import type { BackendCredential, System, Timer } from '../core/types.js'
 import { toError } from './failure.js'
 import { findHeader, type RequestHeaders } from './headers.js'
+import { describeSilence } from './look/verdict.js'
 import { errors } from './undici.js'
 
 /** Runs out only while our process was there to hear the answer. */
@@ -110,5 +111,5 @@ export class SilenceTimer implements Timer {
 }
 
 export function makeSilenceError(idleMs: number): Error {
-  return new errors.BodyTimeoutError(`The stream was silent for streamIdleMs (${idleMs} ms).`)
+  return new errors.BodyTimeoutError(describeSilence(idleMs))
 }

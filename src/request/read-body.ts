@@ -3,6 +3,7 @@
  * because a prompt of megabytes is none of our business; a body that is neither JSON nor a form simply names no model.
  */
 import { findHeader, type RequestHeaders } from './headers.js'
+import { parseJson } from './look/error-body.js'
 import { findModelField, readBoundary } from './multipart.js'
 import { LONGEST_NAME_BYTES, type NameSpan } from './route.js'
 
@@ -261,12 +262,7 @@ const ACTING_TOOLS: ReadonlySet<unknown> = new Set(['mcp', 'code_interpreter', '
 
 /** Whether a body for `/responses` asks for more than an answer. One that cannot be read asks for nothing. */
 export function beginsSomething(body: Uint8Array): boolean {
-  let request: unknown
-  try {
-    request = JSON.parse(decoder.decode(body))
-  } catch {
-    return false
-  }
+  const request = parseJson(body)
   if (typeof request !== 'object' || request === null) return false
   const { background, conversation, tools } = request as { background?: unknown; conversation?: unknown; tools?: unknown }
   if (background === true || (conversation !== undefined && conversation !== null)) return true

@@ -220,7 +220,7 @@ export abstract class AttemptResponse implements Steered {
   /** The time of the request is over. An answer that is held for what it may say besides is the best that will come; all else ends. */
   expire(error: Error): void {
     const look = this.#look
-    if (this.phase !== 'undecided' || look === undefined || look.isUnderWay !== undefined) return this.cancel(error)
+    if (this.phase !== 'undecided' || look === undefined || this.isStream) return this.cancel(error)
     this.#outside(() => { this.#conclude(look.expire()) })
   }
 

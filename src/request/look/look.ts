@@ -10,7 +10,7 @@ import { HeaderReader, isWord, readNumber, readText, toWord, type HeaderValue } 
 import type { AnswerError, ResponseHeaders } from '../../core/types.js'
 import { inflateHead, isTooLarge, MAX_INFLATED_BYTES, own, parseJson, readError, readErrorOfSuccess, saysTooLarge } from './error-body.js'
 import { Prelude } from './prelude.js'
-import { DELIVER, type Look, type Verdict } from './verdict.js'
+import { DELIVER, describeSilence, NO_REASON_GIVEN, type Look, type Verdict } from './verdict.js'
 import { WholeLook } from './whole-look.js'
 
 /** In milliseconds. An error is a few hundred bytes in one packet; what has not come by then is not waited for. */
@@ -48,7 +48,7 @@ class ErrorLook implements Look {
   #bytes = 0
 
   constructor(headers: ResponseHeaders) {
-    this.#encoding = readText(reader.read(headers)?.[ENCODING])
+    this.#encoding = encodingOf(headers)
   }
 
   write(chunk: Buffer): Verdict | undefined {
@@ -58,7 +58,7 @@ class ErrorLook implements Look {
   }
 
   end(): Verdict {
-    return readBody(this.#chunks, this.#encoding)
+    return { kind: 'error', ...readBody(this.#chunks, this.#encoding), value: undefined }
   }
 
   expire(): Verdict {
@@ -66,10 +66,15 @@ class ErrorLook implements Look {
   }
 }
 
-function readBody(chunks: readonly Uint8Array[], encoding: string): Verdict {
+/** What an error says of itself. */
+interface Said {
+  readonly error: AnswerError | undefined
+  readonly isTooLarge: boolean
+}
+
+function readBody(chunks: readonly Uint8Array[], encoding: string): Said {
   const body = inflateHead(chunks, encoding)
-  const error = body === undefined ? undefined : readError(body)
-  return { kind: 'error', error, isTooLarge: body !== undefined && saysTooLarge(body), value: undefined }
+  return body === undefined ? { error: undefined, isTooLarge: false } : { error: readError(body), isTooLarge: saysTooLarge(body) }
 }
 
 /** JSON so short that it may be an error: its first chunk says so, or does not. */
@@ -212,13 +217,13 @@ class PreludeLook implements Look {
   expire(): Verdict {
     if (this.#prelude.state === 'failed') return this.#error()
     const isSilent = this.#prelude.state === 'prelude' && (this.#isBounded || this.#bytes === 0) && this.waitMs === this.#idleMs
-    return isSilent ? { kind: 'failed', why: `The stream was silent for streamIdleMs (${this.#idleMs ?? 0} ms).` } : DELIVER
+    return isSilent ? { kind: 'failed', why: describeSilence(this.#idleMs ?? 0) } : DELIVER
   }
 
   /** With its reason, or without: then what it says is for people alone. */
   #error(): Verdict {
     const { error = NO_REASON, errorValue } = this.#prelude
-    return { kind: 'error', error, isTooLarge: isTooLarge(errorValue), value: errorValue ?? 'The service says that it failed, and not why.' }
+    return { kind: 'error', error, isTooLarge: isTooLarge(errorValue), value: errorValue ?? NO_REASON_GIVEN }
   }
 }
 
@@ -277,9 +282,10 @@ function readCoding(encoding: HeaderValue | undefined): string {
 }
 
 /** What is said by a body that was read to its end, or as far as it was read. */
-export function readErrorBody(chunks: readonly Uint8Array[], headers: ResponseHeaders): { readonly error: AnswerError | undefined; readonly isTooLarge: boolean } {
-  const look = new ErrorLook(headers)
-  for (const chunk of chunks) look.write(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
-  const verdict = look.end()
-  return verdict.kind === 'error' ? verdict : { error: undefined, isTooLarge: false }
+export function readErrorBody(chunks: readonly Uint8Array[], headers: ResponseHeaders): Said {
+  return readBody(chunks, encodingOf(headers))
+}
+
+function encodingOf(headers: ResponseHeaders): string {
+  return readText(reader.read(headers)?.[ENCODING])
 }

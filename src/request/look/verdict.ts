@@ -28,3 +28,10 @@ export interface Look {
 }
 
 export const DELIVER: Verdict = Object.freeze({ kind: 'deliver' })
+
+/** What is said of a failure that the service has told without a reason. */
+export const NO_REASON_GIVEN = 'The service says that it failed, and not why.'
+
+export function describeSilence(idleMs: number): string {
+  return `The stream was silent for streamIdleMs (${idleMs} ms).`
+}

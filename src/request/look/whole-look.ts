@@ -4,7 +4,7 @@
  */
 import { inflate, isTooLarge } from './error-body.js'
 import { Prelude } from './prelude.js'
-import { DELIVER, type Look, type Verdict } from './verdict.js'
+import { DELIVER, describeSilence, NO_REASON_GIVEN, type Look, type Verdict } from './verdict.js'
 import { WholeStream } from './whole.js'
 
 /** Of one stream: some two million tokens. What is longer is delivered from there on. */
@@ -78,8 +78,8 @@ export class WholeLook implements Look {
   }
 
   expire(): Verdict {
-    if (this.#stream.state === 'failed') return { kind: 'failed', why: 'The service says that it failed, and not why.' }
-    return { kind: 'failed', why: `The stream was silent for streamIdleMs (${this.#idleMs ?? 0} ms).` }
+    if (this.#stream.state === 'failed') return { kind: 'failed', why: NO_REASON_GIVEN }
+    return { kind: 'failed', why: describeSilence(this.#idleMs ?? 0) }
   }
 
   dispose(): void {

@@ -2,6 +2,7 @@
 import { Agent, BalancedPool, request, RetryAgent, type Dispatcher } from 'undici'
 import { PriorityBalancer } from '../../../src/balancer.js'
 import { answerCalls } from '../support/child.js'
+import { keepDispatchers } from '../support/subjects.js'
 import { WORKLOADS, type Api, type SubjectName, type WorkloadName } from './workloads.js'
 
 export interface Round {
@@ -28,8 +29,7 @@ const CREATE: Readonly<Record<SubjectName, (url: string) => Dispatcher>> = {
   ours: (url) => new PriorityBalancer({ backends: [{ url, priority: 1 }, { url, priority: 2, name: 'second' }] }),
 }
 
-/** By subject and server: connections are kept from round to round. */
-const dispatchers = new Map<string, Dispatcher>()
+const dispatcherFor = keepDispatchers(CREATE)
 const bodies = new Map<number, string>()
 
 const SEND: Readonly<Record<Api, (url: string, body: string, dispatcher: Dispatcher) => Promise<void>>> = {
@@ -61,14 +61,6 @@ const calls = {
 }
 
 export type EndToEndCalls = typeof calls
-
-function dispatcherFor(subject: SubjectName, url: string): Dispatcher {
-  const key = `${subject} ${url}`
-  const known = dispatchers.get(key)
-  const dispatcher = known ?? CREATE[subject](url)
-  if (known === undefined) dispatchers.set(key, dispatcher)
-  return dispatcher
-}
 
 function bodyOf(bytes: number): string {
   const known = bodies.get(bytes)

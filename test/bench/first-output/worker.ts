@@ -2,6 +2,7 @@
 import { Agent, request, type Dispatcher } from 'undici'
 import { PriorityBalancer } from '../../../src/balancer.js'
 import { answerCalls } from '../support/child.js'
+import { keepDispatchers } from '../support/subjects.js'
 
 /** `again` is a second bare Agent: what it differs by is noise. */
 export type SubjectName = 'bare' | 'again' | 'ours'
@@ -24,8 +25,7 @@ const BODY = JSON.stringify({ model: 'gpt-4o', stream: true, messages: [{ role: 
 /** In the first event that is no prelude. */
 const OUTPUT = Buffer.from('" token"')
 
-/** By subject and server: connections are kept from round to round. */
-const dispatchers = new Map<string, Dispatcher>()
+const dispatcherFor = keepDispatchers(CREATE)
 
 const calls = {
   /** @returns for each request the microseconds from the call to its first output. */
@@ -38,14 +38,6 @@ const calls = {
 }
 
 export type FirstOutputCalls = typeof calls
-
-function dispatcherFor(subject: SubjectName, url: string): Dispatcher {
-  const key = `${subject} ${url}`
-  const known = dispatchers.get(key)
-  const dispatcher = known ?? CREATE[subject](url)
-  if (known === undefined) dispatchers.set(key, dispatcher)
-  return dispatcher
-}
 
 async function timeOne(api: Round['api'], url: string, dispatcher: Dispatcher): Promise<number> {
   const headers = { 'content-type': 'application/json' }
